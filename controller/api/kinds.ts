@@ -1,0 +1,88 @@
+import type { z } from "zod";
+import { agentSpec, type Agent } from "./agent.ts";
+import { bottleSpec, bottleStatus, type Bottle } from "./bottle.ts";
+import type { EventResource } from "./event.ts";
+import { bottleTemplateSpec, type BottleTemplate } from "./template.ts";
+
+/** Every kind a store holds. */
+export interface KindMap {
+  Bottle: Bottle;
+  BottleTemplate: BottleTemplate;
+  Agent: Agent;
+  Event: EventResource;
+}
+export type KindName = keyof KindMap;
+
+export interface PrinterColumn {
+  name: string;
+  type: "string" | "integer" | "date";
+  jsonPath: string;
+  /** 0 is always shown, 1 with `-o wide`. */
+  priority: 0 | 1;
+}
+
+/** A kind of this API group: what its CRD says and how commands name it. */
+export interface KindFacts {
+  kind: "Bottle" | "BottleTemplate" | "Agent";
+  plural: string;
+  singular: string;
+  shortNames: readonly string[];
+  spec: z.ZodType;
+  status?: z.ZodType;
+  columns: readonly PrinterColumn[];
+  description: string;
+}
+
+const AGE: PrinterColumn = { name: "Age", type: "date", jsonPath: ".metadata.creationTimestamp", priority: 0 };
+
+function conditionColumn(name: string, field: "status" | "reason", type: string, priority: 0 | 1): PrinterColumn {
+  return { name, type: "string", jsonPath: `.status.conditions[?(@.type=="${type}")].${field}`, priority };
+}
+
+/** In the order in which a set of manifests is applied: what is referred to comes first. */
+export const KINDS: readonly KindFacts[] = [
+  {
+    kind: "BottleTemplate",
+    plural: "bottletemplates",
+    singular: "bottletemplate",
+    shortNames: ["btt"],
+    spec: bottleTemplateSpec,
+    columns: [
+      { name: "Extends", type: "string", jsonPath: ".spec.extendsRef.name", priority: 0 },
+      { name: "Image", type: "string", jsonPath: ".spec.image", priority: 0 },
+      AGE,
+    ],
+    description: "A reusable environment for bottles.",
+  },
+  {
+    kind: "Agent",
+    plural: "agents",
+    singular: "agent",
+    shortNames: ["bagent"],
+    spec: agentSpec,
+    columns: [{ name: "Provider", type: "string", jsonPath: ".spec.provider.type", priority: 0 }, AGE],
+    description: "Who works in a bottle.",
+  },
+  {
+    kind: "Bottle",
+    plural: "bottles",
+    singular: "bottle",
+    shortNames: ["bt"],
+    spec: bottleSpec,
+    status: bottleStatus,
+    columns: [
+      { name: "Agent", type: "string", jsonPath: ".spec.agentRef.name", priority: 0 },
+      { name: "Backend", type: "string", jsonPath: ".status.backend.type", priority: 0 },
+      conditionColumn("Ready", "status", "Ready", 0),
+      conditionColumn("Frozen", "status", "Frozen", 0),
+      { name: "Turn", type: "string", jsonPath: ".status.lastTurn.id", priority: 0 },
+      { name: "Outcome", type: "string", jsonPath: ".status.lastTurn.outcome", priority: 0 },
+      { name: "Exit", type: "integer", jsonPath: ".status.lastTurn.exitCode", priority: 0 },
+      AGE,
+      conditionColumn("Reason", "reason", "Ready", 1),
+      { name: "Label", type: "string", jsonPath: ".spec.label", priority: 1 },
+      { name: "ID", type: "string", jsonPath: ".status.bottleID", priority: 1 },
+    ],
+    description: "One agent's sealed place and its conversation.",
+  },
+];

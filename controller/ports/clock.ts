@@ -1,0 +1,4 @@
+/** Time as the loop sees it: milliseconds since the Unix epoch. Tests pass their own. */
+export interface Clock {
+  now(): number;
+}
