@@ -139,7 +139,7 @@ export interface Backend {
   /** A real attempt to use the engine, not the existence of a file. */
   available(signal?: AbortSignal): Promise<Availability>;
 
-  /** Everything this installation owns, in one cheap round. Throws if it could not look at all of it: nothing may be deleted on half a view. */
+  /** Everything this installation owns, in one cheap round, with every effect of calls that returned before it. Throws a BackendError if it could not look at all of it: nothing may be deleted on half a view. */
   observe(signal?: AbortSignal): Promise<Observation>;
 
   /** Calls `hint` with a uid when something of that bottle may have changed. Hints may be lost or doubled. Stops on `signal`. */

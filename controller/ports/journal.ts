@@ -22,7 +22,9 @@ export type JournalEntry =
       startMs?: number;
       endMs: number;
     }
-  | { type: "Frozen"; timeMs: number };
+  | { type: "Frozen"; timeMs: number }
+  /** The bottle's time is over: its disk goes, only the resource stays, because a source still declares it. */
+  | { type: "Expired"; timeMs: number };
 
 export interface StoredEntry {
   /** Grows by insertion over all bottles. */

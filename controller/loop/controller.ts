@@ -1,0 +1,157 @@
+import { planBottle } from "../plan/plan-bottle.ts";
+import { orphansOf } from "../plan/orphans.ts";
+import type { EventRecorder } from "../ports/events.ts";
+import type { Journal, Transcripts } from "../ports/journal.ts";
+import type { Log } from "../ports/log.ts";
+import type { Store } from "../ports/store.ts";
+import { Cache } from "./cache.ts";
+import type { BackendSet } from "./backend-set.ts";
+import { createJournals } from "./journals.ts";
+import { Queue } from "./queue.ts";
+import { Reconciler } from "./reconcile.ts";
+
+/** Events get lost and backends change by themselves: every bottle is looked at anew this often. */
+const RESYNC_MS = 30_000;
+/** Long enough for a stop with its grace period; a step that is cut off is finished by the next controller. */
+const DRAIN_MS = 15_000;
+
+export interface ControllerOptions {
+  store: Store;
+  journal: Journal;
+  transcripts: Transcripts;
+  backends: BackendSet;
+  events: EventRecorder;
+  log: Log;
+  now: () => number;
+  random: () => number;
+  defaultImage: string;
+  /** Bottles worked on at once. */
+  workers: number;
+}
+
+export interface Controller {
+  /** Runs until `signal` aborts and the passes under way are done. `ready` is called when the cache is filled. */
+  run(signal: AbortSignal, ready?: () => void): Promise<void>;
+}
+
+/** The control loop: events put keys in line, workers take each key through observe, plan and act. */
+export function createController(options: ControllerOptions): Controller {
+  return {
+    async run(signal, ready) {
+      const cut = new AbortController();
+      const parts = assemble(options, cut.signal);
+      const synced = new EventTarget();
+      const loaded = once(synced, "synced");
+      const filled = (): void => {
+        parts.addAll();
+        synced.dispatchEvent(new Event("synced"));
+      };
+      const watching = parts.cache.run({ changed: parts.add, synced: filled }, signal);
+      await Promise.race([loaded, once(signal, "abort")]);
+      ready?.();
+      hintFromBackends(options.backends, parts, signal);
+      const timer = setInterval(() => void resync(options, parts), RESYNC_MS);
+      if (!signal.aborted) await once(signal, "abort");
+      clearInterval(timer);
+      options.log.info({ depth: parts.queue.depth }, "draining");
+      const cutTimer = setTimeout(() => cut.abort(), DRAIN_MS);
+      await parts.queue.drain();
+      clearTimeout(cutTimer);
+      await watching;
+    },
+  };
+}
+
+interface Parts {
+  cache: Cache;
+  queue: Queue;
+  add: (key: string) => void;
+  addAll: () => void;
+  keepJournals: (uids: ReadonlySet<string>) => void;
+}
+
+function assemble(options: ControllerOptions, signal: AbortSignal): Parts {
+  const cache = new Cache(options.store, options.log);
+  const journals = createJournals(options.journal);
+  const reconciler = new Reconciler({ ...options, cache, journals, plan: planBottle, signal });
+  const marks = new Map<string, number>();
+  const queue = new Queue({
+    workers: options.workers,
+    now: options.now,
+    random: options.random,
+    process: (key) => pass(key, reconciler, options, marks),
+  });
+  const add = (key: string): void => {
+    marks.set(key, options.backends.mark());
+    queue.add(key);
+  };
+  const addAll = (): void => {
+    for (const bottle of cache.bottles()) add(`${bottle.metadata.namespace}/${bottle.metadata.name}`);
+  };
+  return { cache, queue, add, addAll, keepJournals: (uids) => journals.keepOnly(uids) };
+}
+
+/** Passes over one key until the plan has nothing more to do at once; the look each needs is one that began after the event or the last step. */
+async function pass(
+  key: string,
+  reconciler: Reconciler,
+  options: ControllerOptions,
+  marks: Map<string, number>,
+): Promise<{ requeueAfterMs?: number } | undefined> {
+  const since = marks.get(key) ?? options.backends.mark();
+  marks.delete(key);
+  try {
+    const result = await reconciler.reconcile(key, since);
+    return result.requeueAfterMs === undefined ? undefined : { requeueAfterMs: result.requeueAfterMs };
+  } catch (error) {
+    options.log.warn({ bottle: key, error: error instanceof Error ? error.message : String(error) }, "pass failed");
+    throw error;
+  }
+}
+
+function hintFromBackends(backends: BackendSet, parts: Parts, signal: AbortSignal): void {
+  for (const backend of backends.all()) {
+    backend.watch((uid) => {
+      const key = parts.cache.keyOfUid(uid);
+      if (key !== undefined) parts.add(key);
+    }, signal);
+  }
+}
+
+/** Puts every bottle in line and removes what belongs to none. */
+async function resync(options: ControllerOptions, parts: Parts): Promise<void> {
+  const uids = new Set([...parts.cache.bottles()].map((bottle) => bottle.metadata.uid));
+  parts.keepJournals(uids);
+  parts.addAll();
+  for (const backend of options.backends.all()) {
+    try {
+      await reap(backend.name, options);
+    } catch (error) {
+      options.log.warn(
+        { backend: backend.name, error: error instanceof Error ? error.message : String(error) },
+        "orphans not removed",
+      );
+    }
+  }
+}
+
+/** What is declared is read from the store itself, after the look: a bottle that was created in between is in it. */
+async function reap(name: string, options: ControllerOptions): Promise<void> {
+  const backend = options.backends.backend(name);
+  const look = await options.backends.observer(name)?.lookSince(options.backends.mark());
+  if (backend === undefined || look === undefined || !look.ok) return;
+  const { items } = await options.store.list("Bottle");
+  const declared = new Set(items.map((bottle) => bottle.metadata.uid));
+  for (const { view } of orphansOf(look.observation, declared, { now: options.now() })) {
+    options.log.info({ backend: name, uid: view.uid, bottle: `${view.namespace}/${view.name}` }, "removing orphan");
+    await backend.removeUnits(
+      view.uid,
+      view.units.map((unit) => unit.id),
+    );
+    await backend.removeDisk(view.uid);
+  }
+}
+
+function once(target: EventTarget, event: string): Promise<void> {
+  return new Promise((done) => target.addEventListener(event, () => done(), { once: true }));
+}

@@ -1,0 +1,65 @@
+import { BackendError, type Backend, type Observation } from "../ports/backend.ts";
+
+/** A look at a backend, or why it could not be had. */
+export type Look = { ok: true; observation: Observation } | { ok: false; message: string };
+
+/** Counts events and looks in the order in which they happen: a look that began after a mark shows the effects of everything before it. */
+export interface Ticker {
+  next(): number;
+}
+
+export function createTicker(): Ticker {
+  let count = 0;
+  return { next: () => (count += 1) };
+}
+
+export interface Observer {
+  /** The newest look if it began after `mark`, else a new one that all who wait share. */
+  lookSince(mark: number, signal?: AbortSignal): Promise<Look>;
+}
+
+/** Looks at one backend: one look at a time, shared by all keys that need one, so that a thousand bottles cost one round of calls. */
+export function createObserver(backend: Backend, ticker: Ticker): Observer {
+  let newest: { began: number; look: Promise<Look> } | undefined;
+  let running: Promise<unknown> | undefined;
+  let queued: { began: number; look: Promise<Look> } | undefined;
+
+  const begin = (signal?: AbortSignal): Promise<Look> => {
+    const began = ticker.next();
+    const look = lookAt(backend, signal);
+    newest = { began, look };
+    const over = (): void => {
+      running = undefined;
+    };
+    running = look.then(over, over);
+    return look;
+  };
+
+  return {
+    lookSince(mark, signal) {
+      if (newest !== undefined && newest.began > mark) return newest.look;
+      if (running === undefined) return begin(signal);
+      if (queued !== undefined && queued.began > mark) return queued.look;
+      // A look is under way that began too early. The next one begins when it ends; it will be later than every mark taken until then.
+      const next = running.then(() => {
+        queued = undefined;
+        return begin(signal);
+      });
+      queued = { began: Infinity, look: next };
+      return next;
+    },
+  };
+}
+
+async function lookAt(backend: Backend, signal?: AbortSignal): Promise<Look> {
+  try {
+    return { ok: true, observation: await backend.observe(signal) };
+  } catch (error) {
+    // Anything else is a bug, and a bug is not a backend that is down.
+    if (!(error instanceof BackendError)) throw error;
+    return {
+      ok: false,
+      message: `backend ${backend.name} cannot be observed: ${error.message}`,
+    };
+  }
+}

@@ -1,0 +1,17 @@
+/** How long an agent may take to end itself before it is killed. Claude Code and Codex write their session within about a second. */
+export const STOP_GRACE_MS = 10_000;
+
+/** After a refusal that only a person can mend (an image that does not exist) the launch is tried again this much later. */
+export const INVALID_RETRY_MS = 60_000;
+
+/** A bottle whose probe failed stays down this long before the next try. */
+export const PROBE_RETRY_MS = 60_000;
+
+/** How often a turn may break down (host died, guard lost) and go on before it counts as Failed. */
+export const BREAKDOWNS_MAX = 3;
+
+/** What belongs to nobody is left alone this long: its owner may just be starting. */
+export const ORPHAN_GRACE_MS = 120_000;
+
+/** How soon to look again at a backend that could not be observed. */
+export const UNSEEN_RETRY_MS = 5_000;

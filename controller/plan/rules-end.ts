@@ -1,0 +1,120 @@
+import type { StopReason } from "../ports/journal.ts";
+import { ANNOTATIONS, FINALIZER } from "../api/meta.ts";
+import { STOP_GRACE_MS, UNSEEN_RETRY_MS } from "./limits.ts";
+import type { Decision, Rule } from "./rule.ts";
+import { outcomeOf } from "./outcome.ts";
+import type { AgentUnit, Situation } from "./situation.ts";
+import type { EventNote } from "./steps.ts";
+
+/** A bottle that is being deleted loses its units, then its disk, then its journal, and only then its finalizer. */
+const destroy: Rule = ({ deleting, unseen: why, units, disk, bottle, journal, failure }) => {
+  if (!deleting) return undefined;
+  const note = { state: "Reconciling", reason: "Destroying", message: "the bottle is being destroyed" } as const;
+  const launched = journal.launch !== undefined;
+  if (launched && why !== undefined)
+    return { requeueAfterMs: UNSEEN_RETRY_MS, note: { ...note, blocked: why.message } };
+  const blocked = failure === undefined ? undefined : failure.message;
+  if (units.length > 0)
+    return { steps: [{ kind: "removeUnits", unitIds: units.map((unit) => unit.id) }], note: { ...note, blocked } };
+  if (disk.length > 0) return { steps: [{ kind: "removeDisk" }], note: { ...note, blocked } };
+  if (bottle.metadata.finalizers?.includes(FINALIZER) !== true)
+    return { note: { ...note, blocked: "another finalizer is still set" } };
+  return { steps: [{ kind: "forget" }, { kind: "removeFinalizer" }], note };
+};
+
+const importing: Rule = ({ bottle }) => {
+  if (bottle.metadata.annotations?.[ANNOTATIONS.importing] === undefined) return undefined;
+  return { note: { state: "Reconciling", reason: "Importing", message: "the disk is being filled by an import" } };
+};
+
+/** On a backend that cannot be observed nothing is started, stopped or removed. A bottle that should be down, and was when last seen, is left as it is. */
+const unseen: Rule = ({ unseen: why, wanted, journal }) => {
+  if (why === undefined) return undefined;
+  const down = journal.launch === undefined || journal.frozenMs !== undefined;
+  if (!wanted && down && journal.expiredMs === undefined) return undefined;
+  return { requeueAfterMs: UNSEEN_RETRY_MS, note: { state: "Reconciling", reason: why.reason, message: why.message } };
+};
+
+/** The end of a run is put on record before anything else happens to its unit. */
+const collectEnded: Rule = (situation) => {
+  const ended = situation.agents.find((agent) => agent.unit.state === "exited" && !agent.recorded);
+  if (ended === undefined) return undefined;
+  const { entry, event } = outcomeOf(situation, ended);
+  return {
+    steps: [{ kind: "collectTurn", entry, event }],
+    note: { state: "Reconciling", reason: "TurnEnded", message: `turn "${ended.turn}" ended` },
+  };
+};
+
+/** A run that was announced and is gone was removed by somebody else; it may have worked, so it is not simply started again. */
+const recordVanished: Rule = ({ bottle, journal, agents, now }) => {
+  for (const turn of bottle.spec.turns ?? []) {
+    const history = journal.turns.get(turn.id);
+    if (history === undefined || history.starting <= history.finished) continue;
+    const attempt = history.starting;
+    if (agents.some((agent) => agent.turn === turn.id && agent.attempt === attempt)) continue;
+    const event: EventNote = {
+      type: "Warning",
+      reason: "TurnInterrupted",
+      message: `turn "${turn.id}" was interrupted: its unit is gone from the backend`,
+    };
+    return {
+      steps: [
+        {
+          kind: "record",
+          entries: [{ type: "TurnFinished", timeMs: now, turn: turn.id, attempt, outcome: "Interrupted", endMs: now }],
+          event,
+        },
+      ],
+      note: { state: "Reconciling", reason: "TurnInterrupted", message: event.message },
+    };
+  }
+  return undefined;
+};
+
+/** A running agent goes on unless it must not: frozen, out of time, or without its guard. */
+const superviseRunning: Rule = (situation) => {
+  const { running, now, bottle } = situation;
+  if (running === undefined) return undefined;
+  const reason = stopReason(situation, running);
+  if (reason !== undefined) return stop(running, reason, now);
+  const deadlineMs = (bottle.spec.lifecycle?.turnDeadlineSeconds ?? 3600) * 1000;
+  return {
+    requeueAfterMs: Math.max(0, (running.unit.startedMs ?? now) + deadlineMs - now),
+    note: { state: "Ready", reason: "AgentRunning", message: `turn "${running.turn}" is running` },
+  };
+};
+
+function stopReason({ bottle, live, now }: Situation, running: AgentUnit): StopReason | undefined {
+  const asked = running.history.stop;
+  if (asked !== undefined && asked.attempt === running.attempt) return asked.reason;
+  if (bottle.spec.operatingMode === "Frozen") return "Freeze";
+  if (!live) return "GuardLost";
+  const deadlineMs = (bottle.spec.lifecycle?.turnDeadlineSeconds ?? 3600) * 1000;
+  return (running.unit.startedMs ?? now) + deadlineMs <= now ? "Deadline" : undefined;
+}
+
+const STOP_WORDS: Record<StopReason, string> = {
+  Freeze: "the bottle is to be frozen",
+  Deadline: "its deadline has passed",
+  GuardLost: "holder or guard no longer runs",
+  Delete: "the bottle is to be destroyed",
+};
+
+/** The reason is on record before the signal: after a crash nobody could tell why the agent died. */
+function stop({ turn, attempt, history }: AgentUnit, reason: StopReason, now: number): Decision {
+  const message = `turn "${turn}" is being ended: ${STOP_WORDS[reason]}`;
+  const recorded = history.stop?.attempt === attempt;
+  const announce = {
+    kind: "record",
+    entries: [{ type: "TurnStopRequested", timeMs: now, turn, attempt, reason }],
+    event: { type: "Normal", reason: "TurnStopping", message },
+  } as const;
+  return {
+    steps: [...(recorded ? [] : [announce]), { kind: "stopAgent", turn, attempt, graceMs: STOP_GRACE_MS }],
+    note: { state: "Reconciling", reason: "TurnStopping", message },
+  };
+}
+
+/** What is ending. */
+export const endRules: readonly Rule[] = [destroy, importing, unseen, collectEnded, recordVanished, superviseRunning];

@@ -1,0 +1,135 @@
+/**
+ * Bugs planted in the planner, each a change of its text: the exhaustive simulation must catch every one. A simulation that misses a bug here
+ * would miss it in a real change too. `find` must stand exactly once in the file, so that a mutant cannot go stale unnoticed.
+ */
+export interface Mutant {
+  name: string;
+  file: string;
+  find: string;
+  replace: string;
+}
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    name: "the start of a turn is not put on record",
+    file: "rules-launch.ts",
+    find: "history.starting >= attempt",
+    replace: "history.starting >= 0",
+  },
+  {
+    name: "a run that vanished is not noticed",
+    file: "rules-end.ts",
+    find: "collectEnded, recordVanished, superviseRunning",
+    replace: "collectEnded, superviseRunning",
+  },
+  {
+    name: "a run is removed before its end is on record",
+    file: "rules-end.ts",
+    find: "importing, unseen, collectEnded, recordVanished",
+    replace: "importing, unseen, recordVanished",
+  },
+  {
+    name: "an agent is started without a probe",
+    file: "rules-launch.ts",
+    find: "  probe,\n  start,",
+    replace: "  start,",
+  },
+  {
+    name: "an agent whose guard died is left running",
+    file: "rules-end.ts",
+    find: 'if (!live) return "GuardLost";',
+    replace: "",
+  },
+  {
+    name: "a failed turn is tried again",
+    file: "situation.ts",
+    find: 'history.last.outcome !== "Interrupted"',
+    replace: 'history.last.outcome === "Done"',
+  },
+  {
+    name: "an interrupted turn is given up",
+    file: "situation.ts",
+    find: 'history.last !== undefined && history.last.outcome !== "Interrupted"',
+    replace: "history.last !== undefined",
+  },
+  {
+    name: "the deadline is not kept",
+    file: "rules-end.ts",
+    find: '+ deadlineMs <= now ? "Deadline"',
+    replace: '+ deadlineMs * 1e6 <= now ? "Deadline"',
+  },
+  {
+    name: "why a run was ended is not put on record",
+    file: "rules-end.ts",
+    find: "recorded ? [] : [announce]",
+    replace: "recorded ? [announce] : []",
+  },
+  {
+    name: "the finalizer is removed before the backend is empty",
+    file: "rules-end.ts",
+    find: "if (disk.length > 0) return",
+    replace: "if (disk.length > 9) return",
+  },
+  {
+    name: "the finalizer is not set before the first call",
+    file: "rules-launch.ts",
+    find: 'finalizers?.includes(FINALIZER) !== true) steps.push({ kind: "addFinalizer" })',
+    replace: 'finalizers?.includes(FINALIZER) === true) steps.push({ kind: "addFinalizer" })',
+  },
+  {
+    name: "the disk goes when the bottle freezes",
+    file: "rules-rest.ts",
+    find: "if (journal.frozenMs === undefined) {",
+    replace:
+      'if (disk.length > 0) return { steps: [{ kind: "removeDisk" }], note: { state: "Reconciling", reason: "x", message: "x" } };\n  if (journal.frozenMs === undefined) {',
+  },
+  {
+    name: "a freeze leaves the guard up",
+    file: "rules-rest.ts",
+    find: 'return {\n      steps: [{ kind: "removeUnits", unitIds: units.map((unit) => unit.id) }],\n      note: { state: "Reconciling", reason: "Freezing"',
+    replace:
+      'return {\n      steps: [{ kind: "removeUnits", unitIds: units.flatMap((unit) => (unit.role === "guard" ? [] : [unit.id])) }],\n      note: { state: "Reconciling", reason: "Freezing"',
+  },
+  {
+    name: "a backend that cannot be observed is taken for an empty one",
+    file: "rules-end.ts",
+    find: "if (why === undefined) return undefined;",
+    replace: "if (why !== null) return undefined;",
+  },
+  {
+    name: "an unrecorded exit code is taken for success",
+    file: "outcome.ts",
+    find: "if (exit?.code === 0) return",
+    replace: "if (exit?.code !== undefined) return",
+  },
+  {
+    name: "memory exhaustion is taken for failure",
+    file: "outcome.ts",
+    find: "if (exit?.oom === true) return",
+    replace: "if (exit?.oom === undefined) return",
+  },
+  {
+    name: "an exited holder is not replaced",
+    file: "rules-launch.ts",
+    find: 'unit.state === "exited" || unit.specHash',
+    replace: "unit.specHash",
+  },
+  {
+    name: "Keep freezes",
+    file: "situation.ts",
+    find: "(next !== undefined || keep)",
+    replace: "next !== undefined",
+  },
+  {
+    name: "the time of a frozen bottle never ends",
+    file: "rules-rest.ts",
+    find: "[expired, expire, rest]",
+    replace: "[expired, rest]",
+  },
+  {
+    name: "a deleted bottle is frozen instead",
+    file: "rules-end.ts",
+    find: "[destroy, importing",
+    replace: "[importing",
+  },
+];
