@@ -1,9 +1,9 @@
 import { z } from "zod";
 import type { Resource } from "./meta.ts";
-import { atomicList, nameRef, withRules } from "./schema.ts";
+import { atomicList, nameRef, privateText, withRules } from "./schema.ts";
 
 /** One word of a command line. Linux ends one argument at 128 KiB; a page is ample for a program and its flags. */
-const commandWord = z.string().max(4096);
+const commandWord = privateText(4096);
 
 const customProvider = z.strictObject({
   command: atomicList(commandWord, 64)
@@ -20,8 +20,9 @@ const provider = withRules(
   }),
   {
     rule: "self.type != 'Custom' || has(self.custom)",
-    message: "is missing: write custom.command, the program to run, because type is Custom",
+    message: "custom is missing: write custom.command, the program to run, because type is Custom",
     reason: "FieldValueRequired",
+    fieldPath: ".custom",
   },
 );
 

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { agentSpec } from "./agent.ts";
 import type { Condition } from "./conditions.ts";
 import type { Resource } from "./meta.ts";
-import { atomicList, dnsLabel, mapList, nameRef, withRules } from "./schema.ts";
+import { atomicList, boundedString, dnsLabel, mapList, nameRef, privateText, withRules, withWords } from "./schema.ts";
 import { backendType, resourceLimits } from "./template.ts";
 
 /** Characters of one prompt. As UTF-8 it stays below Linux's limit of 128 KiB for one argument or variable. */
@@ -30,9 +30,11 @@ export const COLORS = [
   "brightWhite",
 ] as const;
 
+const PROMPT_TOO_LONG = "put the text in a file in the workspace and name that file in the prompt";
+
 const turn = z.strictObject({
   id: dnsLabel.describe("Names the turn; each id is delivered once."),
-  prompt: withRules(z.string().min(1).max(PROMPT_LENGTH_MAX), {
+  prompt: withRules(withWords(privateText(PROMPT_LENGTH_MAX).min(1), { tooLong: PROMPT_TOO_LONG }), {
     rule: "self == oldSelf",
     message: "is part of a turn that was already declared: turns are append-only, so add a turn with a new id instead",
     reason: "FieldValueForbidden",
@@ -45,18 +47,19 @@ const turns = withRules(mapList(turn, ["id"], TURNS_MAX), {
   reason: "FieldValueForbidden",
 });
 
+const runtimeName = withWords(
+  boundedString(64)
+    .min(1)
+    .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/),
+  { form: "letters, digits, '_', '.' and '-', starting with a letter or digit" },
+);
+
 const backend = withRules(
   z.strictObject({
     type: backendType.describe("Where the bottle runs."),
     docker: z
       .strictObject({
-        runtime: z
-          .string()
-          .min(1)
-          .max(64)
-          .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/)
-          .optional()
-          .describe("An OCI runtime that the engine knows, e.g. runsc."),
+        runtime: runtimeName.optional().describe("An OCI runtime that the engine knows, e.g. runsc."),
       })
       .optional()
       .describe("Settings of the Docker backend."),
@@ -65,6 +68,7 @@ const backend = withRules(
     rule: "!has(self.docker) || self.type == 'Docker'",
     message: "docker is not allowed when type is not Docker: remove it or write type: Docker",
     reason: "FieldValueForbidden",
+    fieldPath: ".docker",
   },
 );
 
@@ -86,6 +90,14 @@ const lifecycle = z.strictObject({
     .optional()
     .describe("The bottle and its disk are deleted this long after it froze. Absent: never."),
 });
+
+/** No control, formatting or line-breaking characters: a label is printed in terminals, where they would forge output. */
+const label = withWords(
+  boundedString(63)
+    .min(1)
+    .regex(/^[^\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]+$/u),
+  { form: "one line of printable characters" },
+);
 
 /** The desired state of one bottle. */
 export const bottleSpec = withRules(
@@ -109,7 +121,7 @@ export const bottleSpec = withRules(
       .describe("The working directory of the agent."),
     lifecycle: lifecycle.optional().describe("What happens between and after turns."),
     resources: resourceLimits.optional().describe("Limits that override those of the templates."),
-    label: z.string().min(1).max(63).optional().describe("A short name for people."),
+    label: label.optional().describe("A short name for people."),
     color: z.enum(COLORS).optional().describe("The label's colour in terminals."),
   }),
   {
@@ -121,27 +133,32 @@ export const bottleSpec = withRules(
     rule: "has(self.agentRef) == has(oldSelf.agentRef) && (!has(self.agentRef) || self.agentRef == oldSelf.agentRef)",
     message: "agentRef is immutable: create another bottle for another agent",
     reason: "FieldValueForbidden",
+    fieldPath: ".agentRef",
   },
   {
     rule: "has(self.agent) == has(oldSelf.agent) && (!has(self.agent) || self.agent == oldSelf.agent)",
     message: "agent is immutable: create another bottle for another agent",
     reason: "FieldValueForbidden",
+    fieldPath: ".agent",
   },
   {
     rule: "has(self.templateRefs) == has(oldSelf.templateRefs) && (!has(self.templateRefs) || self.templateRefs == oldSelf.templateRefs)",
     message: "templateRefs is immutable: create another bottle for other templates",
     reason: "FieldValueForbidden",
+    fieldPath: ".templateRefs",
   },
   {
     rule: "has(self.backend) == has(oldSelf.backend) && (!has(self.backend) || self.backend == oldSelf.backend)",
     message: "backend is immutable: export the bottle and import it on another backend",
     reason: "FieldValueForbidden",
+    fieldPath: ".backend",
   },
   {
     rule: "!has(oldSelf.turns) || has(self.turns)",
     message:
       "turns were removed: turns are append-only, so keep every declared turn and delete the bottle to start over",
     reason: "FieldValueForbidden",
+    fieldPath: ".turns",
   },
 );
 export type BottleSpec = z.infer<typeof bottleSpec>;

@@ -5,7 +5,7 @@ import {
   type ProgramResult,
   type ProgramRun,
 } from "../../backends/fake/index.ts";
-const admit = (_kind: unknown, object: unknown): unknown => object;
+import { admit } from "../../controller/api/admit.ts";
 import type { Bottle, BottleSpec } from "../../controller/api/bottle.ts";
 import { conditionOf } from "../../controller/api/conditions.ts";
 import { API_VERSION, FINALIZER } from "../../controller/api/meta.ts";

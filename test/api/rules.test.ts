@@ -1,0 +1,182 @@
+import { describe, expect, it } from "vitest";
+import { admit } from "../../controller/api/admit.ts";
+import { type Field, fieldOf } from "../../controller/api/fields.ts";
+import { KINDS, type KindName } from "../../controller/api/kinds.ts";
+import { agent, bottle, causesOf, CUSTOM, template } from "./objects.ts";
+
+interface Case {
+  rule: string;
+  kind: KindName;
+  /** Stored before, for rules about changes. */
+  old?: unknown;
+  good: unknown;
+  bad: unknown;
+  field: string;
+  /** Words of the message: the value and the remedy. */
+  says: string;
+}
+
+const turns = [
+  { id: "1", prompt: "a" },
+  { id: "2", prompt: "b" },
+];
+const stored = bottle({ turns, templateRefs: [{ name: "t" }], backend: { type: "Docker" } });
+const changed = (spec: Record<string, unknown>) => bottle({ ...(stored.spec as object), ...spec });
+const inline = { ...bottle(), spec: { agent: CUSTOM } };
+const other = { provider: { type: "Custom", custom: { command: ["false"] } } };
+
+const CASES: Case[] = [
+  {
+    rule: "self.type != 'Custom' || has(self.custom)",
+    kind: "Agent",
+    good: agent(CUSTOM),
+    bad: agent({ provider: { type: "Custom" } }),
+    field: "spec.provider.custom",
+    says: "write custom.command",
+  },
+  {
+    rule: "has(self.agent) != has(self.agentRef)",
+    kind: "Bottle",
+    good: bottle(),
+    bad: bottle({ agent: CUSTOM }),
+    field: "spec",
+    says: "exactly one",
+  },
+  {
+    rule: "!has(self.docker) || self.type == 'Docker'",
+    kind: "Bottle",
+    good: bottle({ backend: { type: "Docker", docker: { runtime: "runsc" } } }),
+    bad: bottle({ backend: { type: "Bubblewrap", docker: {} } }),
+    field: "spec.backend.docker",
+    says: "write type: Docker",
+  },
+  {
+    rule: "self == oldSelf",
+    kind: "Bottle",
+    old: stored,
+    good: changed({ turns: turns.toReversed() }),
+    bad: changed({ turns: [{ id: "1", prompt: "edited" }, turns[1]] }),
+    field: "spec.turns[0].prompt",
+    says: "add a turn with a new id",
+  },
+  {
+    rule: "oldSelf.all(o, self.exists(t, t.id == o.id))",
+    kind: "Bottle",
+    old: stored,
+    good: changed({ turns: [...turns, { id: "3", prompt: "c" }] }),
+    bad: changed({ turns: [turns[1]] }),
+    field: "spec.turns",
+    says: '(removed: "1")',
+  },
+  {
+    rule: "!has(oldSelf.turns) || has(self.turns)",
+    kind: "Bottle",
+    old: stored,
+    good: changed({ label: "x" }),
+    bad: changed({ turns: undefined }),
+    field: "spec.turns",
+    says: '(removed: "1", "2")',
+  },
+  {
+    rule: "has(self.agentRef) == has(oldSelf.agentRef) && (!has(self.agentRef) || self.agentRef == oldSelf.agentRef)",
+    kind: "Bottle",
+    old: stored,
+    good: changed({ label: "x" }),
+    bad: changed({ agentRef: { name: "other" } }),
+    field: "spec.agentRef",
+    says: "create another bottle",
+  },
+  {
+    rule: "has(self.agent) == has(oldSelf.agent) && (!has(self.agent) || self.agent == oldSelf.agent)",
+    kind: "Bottle",
+    old: inline,
+    good: { ...inline, spec: { ...inline.spec, label: "x" } },
+    bad: { ...inline, spec: { agent: other } },
+    field: "spec.agent",
+    says: "create another bottle",
+  },
+  {
+    rule: "has(self.templateRefs) == has(oldSelf.templateRefs) && (!has(self.templateRefs) || self.templateRefs == oldSelf.templateRefs)",
+    kind: "Bottle",
+    old: stored,
+    good: changed({ label: "x" }),
+    bad: changed({ templateRefs: undefined }),
+    field: "spec.templateRefs",
+    says: "create another bottle",
+  },
+  {
+    rule: "has(self.backend) == has(oldSelf.backend) && (!has(self.backend) || self.backend == oldSelf.backend)",
+    kind: "Bottle",
+    old: stored,
+    good: changed({ label: "x" }),
+    bad: changed({ backend: { type: "Bubblewrap" } }),
+    field: "spec.backend",
+    says: "export the bottle",
+  },
+  {
+    rule: "self.matches('[1-9]')",
+    kind: "Bottle",
+    good: bottle({ resources: { cpu: "0.5", memory: "10Mi" } }),
+    bad: bottle({ resources: { cpu: "0.000" } }),
+    field: "spec.resources.cpu",
+    says: '(got "0.000")',
+  },
+  {
+    rule: "!self.name.upperAscii().matches('(^|_)(TOKEN|KEY|SECRET|PASSWORD)$')",
+    kind: "BottleTemplate",
+    good: template({
+      env: [
+        { name: "KEYBOARD", value: "us" },
+        { name: "MONKEY", value: "" },
+      ],
+    }),
+    bad: template({ env: [{ name: "github_Token", value: "x" }] }),
+    field: "spec.env[0].name",
+    says: '(got "github_Token")',
+  },
+  {
+    rule: "!self.name.startsWith('BOT_BOTTLE_')",
+    kind: "BottleTemplate",
+    good: template({ env: [{ name: "BOTTLE", value: "" }] }),
+    bad: template({ env: [{ name: "BOT_BOTTLE_PROMPT", value: "" }] }),
+    field: "spec.env[0].name",
+    says: "choose another name",
+  },
+];
+
+function rulesOf(field: Field): string[] {
+  const own = (field.facts.rules ?? []).map(({ rule }) => rule);
+  if (field.type === "list") return [...own, ...rulesOf(field.item)];
+  if (field.type !== "object") return own;
+  return [...own, ...[...field.properties.values()].flatMap((property) => rulesOf(property.field))];
+}
+
+describe("the rules of the schemas", () => {
+  it("each one stands in this table", () => {
+    const all = new Set(KINDS.flatMap(({ spec }) => rulesOf(fieldOf(spec))));
+
+    expect([...all].sort()).toEqual(CASES.map(({ rule }) => rule).sort());
+  });
+
+  it.each(CASES)("$rule: refuses what it is for, and nothing else", ({ kind, old, good, bad, field, says }) => {
+    expect(() => admit(kind, good, old as never)).not.toThrow();
+    const causes = causesOf(kind, bad, old);
+    expect(causes.map((cause) => cause[0])).toEqual([field]);
+    expect(causes[0]?.[1]).toContain(says);
+  });
+
+  it.each(["TOKEN", "API_KEY", "client_secret", "DB_PASSWORD"])(
+    "an env name that ends like a credential is refused: %s",
+    (name) => {
+      expect(causesOf("BottleTemplate", template({ env: [{ name, value: "x" }] }))).toHaveLength(1);
+    },
+  );
+
+  it("a rule about a change is not asked of a new object", () => {
+    expect(() => admit("Bottle", stored, undefined)).not.toThrow();
+  });
+
+  it("an added backend is refused, because the bottle may run elsewhere already", () => {
+    expect(causesOf("Bottle", bottle({ backend: { type: "Docker" } }), bottle())).toHaveLength(1);
+  });
+});
