@@ -27,15 +27,16 @@ export function createEventRecorder(options: {
   store: Store;
   now: () => number;
   log: Log;
-  /** Who tells, e.g. `bottle-controller` or `folder-source`. */
-  component: string;
+  /** Who tells. */
+  component?: string;
 }): EventRecorder {
   const buckets = new Map<string, Bucket>();
+  const teller = { store: options.store, now: options.now, component: options.component ?? "bot-bottle" };
   return {
     async record(about, event) {
       if (!takeToken(buckets, JSON.stringify([about.kind, about.namespace, about.name]), options.now())) return;
       try {
-        await countEvent(options, about, event);
+        await countEvent(teller, about, event);
       } catch (error) {
         options.log.warn({ about, reason: event.reason, error: String(error) }, "event dropped");
       }
@@ -95,7 +96,12 @@ async function countEvent(
 function eventName(about: EventSubject, event: EventText): string {
   const identity = [about.kind, about.namespace, about.name, about.uid ?? "", event.type, event.reason, event.message];
   const hash = createHash("sha256").update(JSON.stringify(identity)).digest("hex").slice(0, 16);
-  return `${about.name.slice(0, 46).replace(/[^a-z0-9]+$/, "")}-${hash}`;
+  const stem = about.name
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-")
+    .slice(0, 46)
+    .replaceAll(/^-|-$/g, "");
+  return stem === "" ? hash : `${stem}-${hash}`;
 }
 
 function firstEvent(component: string, about: EventSubject, event: EventText & { time: string }): Draft<EventResource> {

@@ -22,7 +22,7 @@ export interface Observer {
 export function createObserver(backend: Backend, ticker: Ticker): Observer {
   let newest: { began: number; look: Promise<Look> } | undefined;
   let running: Promise<unknown> | undefined;
-  let queued: { began: number; look: Promise<Look> } | undefined;
+  let queued: Promise<Look> | undefined;
 
   const begin = (signal?: AbortSignal): Promise<Look> => {
     const began = ticker.next();
@@ -38,15 +38,15 @@ export function createObserver(backend: Backend, ticker: Ticker): Observer {
   return {
     lookSince(mark, signal) {
       if (newest !== undefined && newest.began > mark) return newest.look;
+      // Asked before `running`: between the end of one look and the beginning of the next, nothing runs and one is queued.
+      if (queued !== undefined) return queued;
       if (running === undefined) return begin(signal);
-      if (queued !== undefined && queued.began > mark) return queued.look;
       // A look is under way that began too early. The next one begins when it ends; it will be later than every mark taken until then.
-      const next = running.then(() => {
+      queued = running.then(() => {
         queued = undefined;
         return begin(signal);
       });
-      queued = { began: Infinity, look: next };
-      return next;
+      return queued;
     },
   };
 }

@@ -4,7 +4,10 @@ import { STOP_GRACE_MS, UNSEEN_RETRY_MS } from "./limits.ts";
 import type { Decision, Rule } from "./rule.ts";
 import { outcomeOf } from "./outcome.ts";
 import type { AgentUnit, Situation } from "./situation.ts";
-import type { EventNote } from "./steps.ts";
+import type { EventNote, Step } from "./steps.ts";
+
+/** Steps of a deletion: only their failures hold it up. */
+const DESTROYING: readonly Step["kind"][] = ["removeUnits", "removeDisk", "forget", "removeFinalizer"];
 
 /** A bottle that is being deleted loses its units, then its disk, then its journal, and only then its finalizer. */
 const destroy: Rule = ({ deleting, unseen: why, units, disk, bottle, journal, failure }) => {
@@ -13,7 +16,7 @@ const destroy: Rule = ({ deleting, unseen: why, units, disk, bottle, journal, fa
   const launched = journal.launch !== undefined;
   if (launched && why !== undefined)
     return { requeueAfterMs: UNSEEN_RETRY_MS, note: { ...note, blocked: why.message } };
-  const blocked = failure === undefined ? undefined : failure.message;
+  const blocked = failure !== undefined && DESTROYING.includes(failure.step) ? failure.message : undefined;
   if (units.length > 0)
     return { steps: [{ kind: "removeUnits", unitIds: units.map((unit) => unit.id) }], note: { ...note, blocked } };
   if (disk.length > 0) return { steps: [{ kind: "removeDisk" }], note: { ...note, blocked } };

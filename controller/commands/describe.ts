@@ -1,0 +1,46 @@
+import { Command } from "commander";
+import type { EventResource } from "../api/event.ts";
+import type { CommandContext } from "./context.ts";
+import { perform } from "./perform.ts";
+import { describeText } from "./describe-text.ts";
+import { CommandError, EXIT, notFound } from "./exit.ts";
+import { print } from "./io.ts";
+import { kindAndNames, singularOf } from "./resolve-kind.ts";
+
+export function describeCommand(): Command {
+  return new Command("describe")
+    .description("show everything about an object, and what happened to it")
+    .argument("<kind>", "bottle, agent or bottletemplate")
+    .argument("[names...]", "which ones")
+    .action((kind: string, names: string[], _flags: object, command: Command) =>
+      perform(command, (context) => runDescribe(context, [kind, ...names])),
+    );
+}
+
+export async function runDescribe(context: CommandContext, words: readonly string[]): Promise<number> {
+  const { kind, names } = kindAndNames(words);
+  if (kind === "Event") throw new CommandError(EXIT.usage, 'events are shown by "get events"');
+  const { namespace, store } = context;
+  const { items } = await store.list(kind, { namespace });
+  const objects = names.map((name) => {
+    const found = items.find((item) => item.metadata.name === name);
+    if (found === undefined) throw notFound(singularOf(kind), name, namespace);
+    return found;
+  });
+  const events = (await store.list("Event", { namespace })).items;
+  const texts = (names.length === 0 ? items : objects).map((object) => {
+    const own = events.filter((event) => isAbout(event, object));
+    return describeText(object, own, context.now());
+  });
+  if (texts.length > 0) print(context.io, texts.join("\n\n\n"));
+  return EXIT.ok;
+}
+
+/** Events of an earlier object of this name are not this one's. */
+function isAbout(
+  { involvedObject }: EventResource,
+  object: { kind: string; metadata: { name: string; uid: string } },
+): boolean {
+  if (involvedObject.kind !== object.kind || involvedObject.name !== object.metadata.name) return false;
+  return involvedObject.uid === undefined || involvedObject.uid === object.metadata.uid;
+}

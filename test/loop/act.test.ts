@@ -1,0 +1,252 @@
+import { describe, expect, it } from "vitest";
+import type { Bottle } from "../../controller/api/bottle.ts";
+import { FINALIZER } from "../../controller/api/meta.ts";
+import { act } from "../../controller/loop/act.ts";
+import { createJournals } from "../../controller/loop/journals.ts";
+import type { Step } from "../../controller/plan/steps.ts";
+import { BackendError, type Backend, type Blueprint } from "../../controller/ports/backend.ts";
+import { TRANSCRIPT_BYTES_MAX, type JournalEntry } from "../../controller/ports/journal.ts";
+import { bottleDraft, memoryDatabase, recordingBackend } from "./tools.ts";
+
+const BLUEPRINT: Blueprint = {
+  uid: "u",
+  namespace: "default",
+  name: "a",
+  generation: 1,
+  specHash: "spec-1",
+  env: {},
+  limits: {},
+};
+const RUN = { turn: "1", attempt: 2, argv: ["work"], env: {} };
+const FROZEN: JournalEntry = { type: "Frozen", timeMs: 7 };
+const DONE = { type: "TurnFinished", timeMs: 7, turn: "1", attempt: 2, outcome: "Done", exitCode: 0, endMs: 6 } as const;
+
+/** Everything a step can reach, with what was called. Reads are no calls. */
+async function bench(answers: Partial<Backend> = {}, draft = bottleDraft("a")) {
+  const database = memoryDatabase();
+  const { backend, calls } = recordingBackend(answers);
+  const bottle = await database.store.create<"Bottle">(draft);
+  const noting = <T extends object>(port: T, verbs: readonly string[]): T =>
+    new Proxy(port, {
+      get(target, name) {
+        const member: unknown = Reflect.get(target, name);
+        if (typeof member !== "function" || !verbs.includes(String(name))) return member;
+        return (...args: unknown[]): unknown => {
+          calls.push([String(name)]);
+          return Reflect.apply(member, target, args);
+        };
+      },
+    });
+  const tools = {
+    store: noting(database.store, ["create", "update", "patchStatus", "delete"]),
+    journals: createJournals(noting(database.journal, ["append", "forget"])),
+    transcripts: noting(database.transcripts, ["save"]),
+    now: () => 42,
+    signal: new AbortController().signal,
+  };
+  const { uid } = bottle.metadata;
+  return {
+    ...database,
+    bottle,
+    uid,
+    calls,
+    perform: (step: Step, on: Bottle = bottle) => act(step, on, backend, tools),
+    performNowhere: (step: Step) => act(step, bottle, undefined, tools),
+    journalOf: async () => (await database.journal.read(uid)).map(({ entry }) => entry),
+  };
+}
+
+describe("a step on the backend is one call with what the plan says", () => {
+  const steps: [Step, (uid: string) => unknown[]][] = [
+    [{ kind: "prepare", blueprint: BLUEPRINT }, () => ["prepare", BLUEPRINT]],
+    [{ kind: "createAgent", blueprint: BLUEPRINT, run: RUN }, () => ["createAgent", BLUEPRINT, RUN]],
+    [{ kind: "startAgent", turn: "1", attempt: 2 }, (uid) => ["startAgent", { uid, turn: "1", attempt: 2 }]],
+    [
+      { kind: "stopAgent", turn: "1", attempt: 2, graceMs: 5 },
+      (uid) => ["stopAgent", { uid, turn: "1", attempt: 2 }, 5],
+    ],
+    [{ kind: "removeUnits", unitIds: ["x", "y"] }, (uid) => ["removeUnits", uid, ["x", "y"]]],
+    [{ kind: "removeDisk" }, (uid) => ["removeDisk", uid]],
+  ];
+
+  it.each(steps)("$kind", async (step, expected) => {
+    const { calls, uid, bottle, perform } = await bench();
+
+    const after = await perform(step);
+
+    expect(calls).toEqual([expected(uid)]);
+    expect(after).toEqual(bottle);
+  });
+
+  it.each(steps)("$kind without a backend is refused, not skipped", async (step) => {
+    const { performNowhere } = await bench();
+
+    await expect(performNowhere(step)).rejects.toMatchObject({ kind: "Unavailable", reason: "BackendUnknown" });
+  });
+
+  it("what the backend refuses is passed on as it is", async () => {
+    const refusal = new BackendError("Conflict", "SpecChanged", "look again");
+    const { perform } = await bench({ prepare: () => Promise.reject(refusal) });
+
+    await expect(perform({ kind: "prepare", blueprint: BLUEPRINT })).rejects.toBe(refusal);
+  });
+});
+
+describe("a probe", () => {
+  it("is one look from inside, and what it found is on record", async () => {
+    const { calls, uid, perform, journalOf } = await bench();
+
+    await perform({ kind: "probe", holderId: "h" });
+
+    expect(calls).toEqual([["probe", { uid, holderId: "h" }], ["append"]]);
+    expect(await journalOf()).toEqual([
+      { type: "Probed", timeMs: 42, holderId: "h", passed: true, detail: "all is sealed" },
+    ]);
+  });
+
+  it("that could not be made leaves no record: it neither passed nor failed", async () => {
+    const { perform, journalOf } = await bench({
+      probe: () => Promise.reject(new BackendError("Transient", "EngineError", "try again")),
+    });
+
+    await expect(perform({ kind: "probe", holderId: "h" })).rejects.toThrow("try again");
+
+    expect(await journalOf()).toEqual([]);
+  });
+});
+
+describe("a step on the store is one call", () => {
+  it("addFinalizer keeps the finalizers of others and returns what is stored", async () => {
+    const draft = bottleDraft("a");
+    const others = { ...draft, metadata: { ...draft.metadata, finalizers: ["example.com/other"] } };
+    const { calls, store, perform } = await bench({}, others);
+
+    const after = await perform({ kind: "addFinalizer" });
+
+    expect(calls).toEqual([["update"]]);
+    expect(after.metadata.finalizers).toEqual(["example.com/other", FINALIZER]);
+    expect(await store.get("Bottle", { namespace: "default", name: "a" })).toEqual(after);
+  });
+
+  it("removeFinalizer removes the own one only", async () => {
+    const draft = bottleDraft("a");
+    const both = { ...draft, metadata: { ...draft.metadata, finalizers: [FINALIZER, "example.com/other"] } };
+    const { calls, perform } = await bench({}, both);
+
+    const after = await perform({ kind: "removeFinalizer" });
+
+    expect(calls).toEqual([["update"]]);
+    expect(after.metadata.finalizers).toEqual(["example.com/other"]);
+  });
+
+  it("deleteResource deletes this bottle, never another one that took its name", async () => {
+    const { calls, store, bottle, perform } = await bench();
+    const another = { ...bottle, metadata: { ...bottle.metadata, uid: "another" } };
+
+    await expect(perform({ kind: "deleteResource" }, another)).rejects.toMatchObject({ reason: "Conflict" });
+    expect(await store.get("Bottle", { namespace: "default", name: "a" })).toBeDefined();
+    await perform({ kind: "deleteResource" });
+
+    expect(await store.get("Bottle", { namespace: "default", name: "a" })).toBeUndefined();
+    expect(calls).toEqual([["delete"], ["delete"]]);
+  });
+
+  it("record appends all its entries at once", async () => {
+    const { calls, perform, journalOf } = await bench();
+
+    await perform({ kind: "record", entries: [DONE, FROZEN] });
+
+    expect(calls).toEqual([["append"]]);
+    expect(await journalOf()).toEqual([DONE, FROZEN]);
+  });
+
+  it("forget removes the journal", async () => {
+    const { calls, perform, journalOf } = await bench();
+    await perform({ kind: "record", entries: [FROZEN] });
+
+    await perform({ kind: "forget" });
+
+    expect(calls).toEqual([["append"], ["forget"]]);
+    expect(await journalOf()).toEqual([]);
+  });
+});
+
+describe("collecting a turn", () => {
+  const collect: Step = { kind: "collectTurn", entry: DONE };
+
+  it("saves what the agent wrote before the end is on record, because the unit goes after that", async () => {
+    const { calls, uid, transcripts, perform, journalOf } = await bench();
+
+    await perform(collect);
+
+    expect(calls).toEqual([["logs", { uid, turn: "1", attempt: 2 }], ["save"], ["append"]]);
+    expect(await journalOf()).toEqual([DONE]);
+    const saved = await transcripts.load(uid, { turn: "1", attempt: 2 });
+    expect(Buffer.from(saved?.bytes ?? []).toString()).toBe("what it wrote\n");
+    expect(saved?.truncated).toBe(false);
+  });
+
+  it("of a unit that is gone saves an empty transcript: there is nothing to wait for", async () => {
+    const { uid, transcripts, perform, journalOf } = await bench({
+      logs: () => failingLogs(new BackendError("NotFound", "UnitNotFound", "the unit is gone")),
+    });
+
+    await perform(collect);
+
+    expect(await transcripts.load(uid, { turn: "1", attempt: 2 })).toMatchObject({ truncated: false });
+    expect((await transcripts.load(uid, { turn: "1", attempt: 2 }))?.bytes).toHaveLength(0);
+    expect(await journalOf()).toEqual([DONE]);
+  });
+
+  it("is tried again if the output cannot be read for another reason: nothing is on record", async () => {
+    const { calls, perform, journalOf } = await bench({
+      logs: () => failingLogs(new BackendError("Transient", "EngineError", "try again")),
+    });
+
+    await expect(perform(collect)).rejects.toThrow("try again");
+
+    expect(calls).toEqual([]);
+    expect(await journalOf()).toEqual([]);
+  });
+
+  it.each([
+    ["many small pieces", 64 * 1024],
+    ["pieces that do not divide the limit", 1_000_003],
+    ["pieces larger than the limit", TRANSCRIPT_BYTES_MAX + 5],
+  ])("keeps the end of a longer output, in %s, and says that the beginning is missing", async (_what, size) => {
+    const total = TRANSCRIPT_BYTES_MAX + 2_000_000;
+    const { uid, transcripts, perform } = await bench({ logs: () => countedOutput(total, size) });
+
+    await perform(collect);
+
+    const saved = await transcripts.load(uid, { turn: "1", attempt: 2 });
+    expect(saved?.truncated).toBe(true);
+    expect(saved?.bytes.byteLength).toBe(TRANSCRIPT_BYTES_MAX);
+    expect(saved?.bytes.at(-1)).toBe((total - 1) % 251);
+    expect(saved?.bytes.at(0)).toBe((total - TRANSCRIPT_BYTES_MAX) % 251);
+  });
+
+  it("keeps an output of exactly the limit whole", async () => {
+    const { uid, transcripts, perform } = await bench({
+      logs: () => countedOutput(TRANSCRIPT_BYTES_MAX, 1024 * 1024),
+    });
+
+    await perform(collect);
+
+    const saved = await transcripts.load(uid, { turn: "1", attempt: 2 });
+    expect(saved?.truncated).toBe(false);
+    expect(saved?.bytes.byteLength).toBe(TRANSCRIPT_BYTES_MAX);
+  });
+});
+
+async function* failingLogs(error: Error): AsyncIterable<Uint8Array> {
+  yield* [];
+  throw error;
+}
+
+/** Output in which each byte tells its place. */
+async function* countedOutput(total: number, size: number): AsyncIterable<Uint8Array> {
+  for (let from = 0; from < total; from += size) {
+    yield Uint8Array.from({ length: Math.min(size, total - from) }, (_, index) => (from + index) % 251);
+  }
+}
