@@ -143,9 +143,12 @@ function isRole(role: string): role is Role {
   return role === "agent" || role === "session" || role === "holder" || role === "guard";
 }
 
+function byId(a: { id: string }, b: { id: string }): number {
+  return a.id < b.id ? -1 : 1;
+}
+
 function toView({ facts, units, disk }: { facts: LabelFacts; units: Unit[]; disk: DiskPart[] }): BottleView {
   // Engines list in no order of their own, and what did not change must look the same.
-  const byId = (a: { id: string }, b: { id: string }) => (a.id < b.id ? -1 : 1);
   const { uid, namespace, name } = facts;
   return { uid, namespace, name, units: units.sort(byId), disk: disk.sort(byId) };
 }

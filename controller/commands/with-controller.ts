@@ -22,6 +22,10 @@ export interface ControllerRun {
 
 /** Runs the control loop and its folder sources in this process until the context's signal aborts. Refused while another process does. */
 export async function holdController(context: CommandContext, run: ControllerRun): Promise<void> {
+  if (run.backend !== undefined && !context.backendNames.includes(run.backend)) {
+    const known = context.backendNames.join(", ");
+    throw new CommandError(EXIT.usage, `backend "${run.backend}" is unknown: choose one of ${known}`);
+  }
   const lock = holdControllerLock(stateFiles(context.stateDir).lock);
   if (lock === undefined) {
     const pid = context.controllerPid();

@@ -116,5 +116,7 @@ async function transcriptOf(
   } catch (error) {
     if (!(error instanceof BackendError) || error.kind !== "NotFound") throw error;
   }
-  return { bytes: Buffer.concat(chunks), truncated };
+  const bytes = Buffer.concat(chunks);
+  const surplus = bytes.byteLength - TRANSCRIPT_BYTES_MAX;
+  return surplus > 0 ? { bytes: bytes.subarray(surplus), truncated: true } : { bytes, truncated };
 }

@@ -142,7 +142,7 @@ export class Cache {
 }
 
 /** The loop's own status writes come back as events; they are no reason for another pass. */
-function onlyStatusDiffers(before: Bottle | undefined, after: Bottle): boolean {
+export function onlyStatusDiffers(before: Bottle | undefined, after: Bottle): boolean {
   if (before === undefined || before.metadata.uid !== after.metadata.uid) return false;
   const a = before.metadata;
   const b = after.metadata;

@@ -47,15 +47,23 @@ export function createController(options: ControllerOptions): Controller {
         synced.dispatchEvent(new Event("synced"));
       };
       const watching = parts.cache.run({ changed: parts.add, synced: filled }, signal);
-      await Promise.race([loaded, once(signal, "abort")]);
-      ready?.();
+      if (!signal.aborted) await Promise.race([loaded, once(signal, "abort")]);
+      if (!signal.aborted) ready?.();
       hintFromBackends(options.backends, parts, signal);
-      const timer = setInterval(() => void resync(options, parts), RESYNC_MS);
+      const reaping = new Set<Promise<void>>();
+      const timer = setInterval(() => {
+        resync(parts);
+        // One at a time: a backend that hangs must not be asked again and again.
+        if (reaping.size > 0) return;
+        const round = reapAll(options, { stop: signal, cut: cut.signal }).finally(() => reaping.delete(round));
+        reaping.add(round);
+      }, RESYNC_MS);
       if (!signal.aborted) await once(signal, "abort");
       clearInterval(timer);
       options.log.info({ depth: parts.queue.depth }, "draining");
       const cutTimer = setTimeout(() => cut.abort(), DRAIN_MS);
       await parts.queue.drain();
+      await Promise.all(reaping);
       clearTimeout(cutTimer);
       await watching;
     },
@@ -118,14 +126,25 @@ function hintFromBackends(backends: BackendSet, parts: Parts, signal: AbortSigna
   }
 }
 
-/** Puts every bottle in line and removes what belongs to none. */
-async function resync(options: ControllerOptions, parts: Parts): Promise<void> {
+/** Puts every bottle in line. */
+function resync(parts: Parts): void {
   const uids = new Set([...parts.cache.bottles()].map((bottle) => bottle.metadata.uid));
   parts.keepJournals(uids);
   parts.addAll();
+}
+
+/** `stop`: begin nothing new. `cut`: end what is under way. */
+interface Ends {
+  stop: AbortSignal;
+  cut: AbortSignal;
+}
+
+/** Removes what belongs to no bottle. Never rejects: what is left is found again by the next round. */
+async function reapAll(options: ControllerOptions, ends: Ends): Promise<void> {
   for (const backend of options.backends.all()) {
+    if (ends.stop.aborted) return;
     try {
-      await reap(backend.name, options);
+      await reap(backend.name, options, ends);
     } catch (error) {
       options.log.warn(
         { backend: backend.name, error: error instanceof Error ? error.message : String(error) },
@@ -136,19 +155,21 @@ async function resync(options: ControllerOptions, parts: Parts): Promise<void> {
 }
 
 /** What is declared is read from the store itself, after the look: a bottle that was created in between is in it. */
-async function reap(name: string, options: ControllerOptions): Promise<void> {
+async function reap(name: string, options: ControllerOptions, { stop, cut }: Ends): Promise<void> {
   const backend = options.backends.backend(name);
-  const look = await options.backends.observer(name)?.lookSince(options.backends.mark());
+  const look = await options.backends.observer(name)?.lookSince(options.backends.mark(), cut);
   if (backend === undefined || look === undefined || !look.ok) return;
   const { items } = await options.store.list("Bottle");
   const declared = new Set(items.map((bottle) => bottle.metadata.uid));
   for (const { view } of orphansOf(look.observation, declared, { now: options.now() })) {
+    if (stop.aborted) return;
     options.log.info({ backend: name, uid: view.uid, bottle: `${view.namespace}/${view.name}` }, "removing orphan");
     await backend.removeUnits(
       view.uid,
       view.units.map((unit) => unit.id),
+      cut,
     );
-    await backend.removeDisk(view.uid);
+    await backend.removeDisk(view.uid, cut);
   }
 }
 

@@ -10,7 +10,7 @@ import type { Log } from "../ports/log.ts";
 import type { Store } from "../ports/store.ts";
 import { act } from "./act.ts";
 import type { BackendSet } from "./backend-set.ts";
-import type { Cache } from "./cache.ts";
+import { onlyStatusDiffers, type Cache } from "./cache.ts";
 import { deepEqual } from "./deep-equal.ts";
 import type { Journals } from "./journals.ts";
 
@@ -62,6 +62,8 @@ export class Reconciler {
     const plan = this.#options.plan(desired, observed, this.#options.now());
     try {
       const written = await this.#writeStatus(bottle, plan.status);
+      // Somebody changed the bottle under this pass, and the write brought that change into the cache: the watch will not tell of it any more.
+      if (!onlyStatusDiffers(bottle, written)) return { steps: 0, requeueAfterMs: 0 };
       await this.#run(written, plan, desired);
     } catch (error) {
       return this.#afterFailure(bottle, error);
@@ -135,9 +137,10 @@ export class Reconciler {
     // The object changed or went while this pass worked on an older one: the event of that change brings the next pass.
     if (isStatus(error, "Conflict") || isStatus(error, "NotFound")) return { steps: 0, requeueAfterMs: QUICK_RETRY_MS };
     if (!(error instanceof BackendError)) throw error;
-    if (error.kind === "Invalid") return { steps: 0, requeueAfterMs: 0 };
     const count = this.#failures.get(bottle.metadata.uid)?.count ?? 0;
-    if (QUICK_KINDS.includes(error.kind) && count < QUICK_RETRIES_MAX)
+    // The next pass holds a hopeless step and tells people. A step that is not held, because it only ends things, must not spin.
+    if (error.kind === "Invalid" && count <= 1) return { steps: 0, requeueAfterMs: 0 };
+    if (QUICK_KINDS.includes(error.kind) && count <= QUICK_RETRIES_MAX)
       return { steps: 0, requeueAfterMs: QUICK_RETRY_MS };
     throw error;
   }

@@ -1,6 +1,7 @@
 import type { BottleStatus, TurnStatus } from "../api/bottle.ts";
 import { conditionOf, type Condition, type ConditionType } from "../api/conditions.ts";
 import { ANNOTATIONS } from "../api/meta.ts";
+import { backendType } from "../api/template.ts";
 import { historyOf, type TurnHistory } from "./journal-state.ts";
 import { unservedReasons } from "./blueprint.ts";
 import { isFinal, type Situation } from "./situation.ts";
@@ -133,7 +134,7 @@ function conditionList(verdicts: Partial<Record<ConditionType, Verdict>>, { bott
 function backendStatus({ journal, desired }: Situation): BottleStatus["backend"] {
   const name = journal.launch?.backend ?? (desired.backend.ok ? desired.backend.name : undefined);
   if (name === undefined) return undefined;
-  return { type: name.slice(0, 1).toUpperCase() + name.slice(1) };
+  return { type: backendType.options.find((type) => type.toLowerCase() === name) ?? name };
 }
 
 function imageOf({ desired }: Situation): string | undefined {

@@ -4,19 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import type { Bottle } from "../../controller/api/bottle.ts";
-import { API_VERSION } from "../../controller/api/meta.ts";
-import type { Admission, Draft, Store } from "../../controller/ports/store.ts";
+import type { Admission, Store } from "../../controller/ports/store.ts";
 import { openDatabase } from "../../controller/stores/sqlite/open-database.ts";
-
-/** One comparison in the same run: `ratio` is ours divided by the peer's. */
-export interface Measurement {
-  name: string;
-  ours: number;
-  peer: number;
-  ratio: number;
-  target: string;
-  met: boolean;
-}
+import { measured, type Measurement } from "./measurement.ts";
+import { realisticBottle, realisticStatus } from "./objects.ts";
 
 const ROUNDS = 7;
 const COMMITS = 400;
@@ -124,61 +115,6 @@ async function listMs(store: Store): Promise<number> {
   return performance.now() - started;
 }
 
-function measured(
-  name: string,
-  runs: { ours: number[]; peer: number[] },
-  target: { atLeast: number } | { atMost: number },
-): Measurement {
-  const [ours, peer] = [median(runs.ours), median(runs.peer)];
-  // Of each round, because both sides of one round met the same load.
-  const ratio = median(runs.ours.map((value, round) => value / (runs.peer[round] ?? Number.NaN)));
-  if ("atLeast" in target)
-    return { name, ours, peer, ratio, target: `>= ${target.atLeast}x`, met: ratio >= target.atLeast };
-  return { name, ours, peer, ratio, target: `<= ${target.atMost}x`, met: ratio <= target.atMost };
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-}
-
 function turned(object: Bottle, n: number): Bottle {
   return { ...object, spec: { ...object.spec, operatingMode: n === 0 ? "Frozen" : "Running" } };
-}
-
-function realisticBottle(name: string): Draft<Bottle> {
-  return {
-    apiVersion: API_VERSION,
-    kind: "Bottle",
-    metadata: {
-      name,
-      labels: { team: "web", "app.kubernetes.io/part-of": "nightly" },
-      annotations: { "bot-bottle.dev/source": "folder:/srv/bottles", "bot-bottle.dev/source-path": "web/nightly.yaml" },
-      finalizers: ["bot-bottle.dev/bottle"],
-    },
-    spec: {
-      agentRef: { name: "implementer" },
-      templateRefs: [{ name: "claude" }, { name: "dev" }],
-      operatingMode: "Running",
-      turns: [
-        { id: "one", prompt: "Fix issue 42: the login page forgets where the user came from. ".repeat(3) },
-        { id: "two", prompt: "Address the review: keep the parameter, add a test. ".repeat(2) },
-      ],
-      lifecycle: { afterTurn: "Freeze", turnDeadlineSeconds: 3600 },
-      resources: { cpu: "2", memory: "4Gi", pids: 512 },
-      label: "nightly",
-    },
-  };
-}
-
-function realisticStatus(): Bottle["status"] {
-  const lastTransitionTime = "2026-01-01T00:00:00Z";
-  const known = { observedGeneration: 1, lastTransitionTime, message: "all is well" };
-  return {
-    observedGeneration: 1,
-    bottleID: "bb-3f0c9a526a1e",
-    conditions: (["Accepted", "ResolvedRefs", "GuardReady", "Ready", "Frozen"] as const).map((type) => {
-      return { type, status: "True" as const, reason: "Succeeded", ...known };
-    }),
-    turns: [{ id: "one", state: "Ended", outcome: "Done", exitCode: 0, attempts: 1, startTime: lastTransitionTime }],
-  };
 }

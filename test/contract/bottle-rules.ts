@@ -29,16 +29,22 @@ export function runRules(suite: Suite, blueprint: () => Blueprint): void {
     const { bottles } = suite;
     const { uid } = blueprint();
     const { turn, attempt } = await bottles.started(blueprint(), { type: "sleep", text: "begun" }, { turn: "follow" });
-    const chunks: Uint8Array[] = [];
-    let stopped: Promise<void> | undefined;
+    const output = bottles.bed.backend.logs({ uid, turn, attempt }, { follow: true })[Symbol.asyncIterator]();
+    const first = await output.next();
+    let ended = false;
+    const rest = output.next().then((result) => {
+      ended = true;
+      return result;
+    });
+    await bottles.view(uid);
+    await bottles.view(uid);
+    const endedEarly = ended;
 
-    for await (const chunk of bottles.bed.backend.logs({ uid, turn, attempt }, { follow: true })) {
-      chunks.push(chunk);
-      stopped ??= bottles.bed.backend.stopAgent({ uid, turn, attempt }, { graceMs: GRACE_MS });
-    }
-    await stopped;
+    await bottles.bed.backend.stopAgent({ uid, turn, attempt }, { graceMs: GRACE_MS });
 
-    expect(Buffer.concat(chunks).toString()).toBe("begun\n");
+    expect(Buffer.from(first.value ?? []).toString()).toBe("begun\n");
+    expect(endedEarly).toBe(false);
+    expect((await rest).done).toBe(true);
   });
 
   it("following ends when its caller gives up, and the run goes on", async () => {

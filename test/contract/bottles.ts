@@ -232,7 +232,9 @@ export function archive(...entries: Entry[]): Readable {
 /** Names and contents of an archive in order; directories end in a slash. */
 export async function unpacked(stream: Readable): Promise<{ name: string; bytes: Buffer }[]> {
   const found: { name: string; bytes: Buffer }[] = [];
-  const extract = stream.pipe(tar.extract());
+  const extract = tar.extract();
+  stream.on("error", (error) => extract.destroy(error));
+  stream.pipe(extract);
   for await (const entry of extract) {
     const chunks: Uint8Array[] = [];
     for await (const chunk of entry) if (chunk instanceof Uint8Array) chunks.push(chunk);

@@ -19,7 +19,15 @@ const BLUEPRINT: Blueprint = {
 };
 const RUN = { turn: "1", attempt: 2, argv: ["work"], env: {} };
 const FROZEN: JournalEntry = { type: "Frozen", timeMs: 7 };
-const DONE = { type: "TurnFinished", timeMs: 7, turn: "1", attempt: 2, outcome: "Done", exitCode: 0, endMs: 6 } as const;
+const DONE = {
+  type: "TurnFinished",
+  timeMs: 7,
+  turn: "1",
+  attempt: 2,
+  outcome: "Done",
+  exitCode: 0,
+  endMs: 6,
+} as const;
 
 /** Everything a step can reach, with what was called. Reads are no calls. */
 async function bench(answers: Partial<Backend> = {}, draft = bottleDraft("a")) {

@@ -106,8 +106,7 @@ export function happen(model: Model, what: Happening): void {
 type Mishap = Extract<
   Happening,
   {
-    type:
-      "agentEnds" | "dies" | "engineRestarts" | "unitVanishes" | "diskVanishes" | "backend" | "probes" | "time";
+    type: "agentEnds" | "dies" | "engineRestarts" | "unitVanishes" | "diskVanishes" | "backend" | "probes" | "time";
   }
 >;
 
