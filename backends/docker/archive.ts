@@ -138,7 +138,7 @@ function newHeader(
     case "directory":
       return { ...common, type: "directory" };
     case "symlink":
-      return { ...common, type: "symlink", linkname: checkedTarget(header, posix.join(root, posix.dirname(name))) };
+      return { ...common, type: "symlink", linkname: linkTarget(header, posix.join(root, posix.dirname(name))) };
     case "link":
       return { ...common, type: "link", linkname: checkedHardLink(header, below, seen) };
     default:
@@ -146,12 +146,15 @@ function newHeader(
   }
 }
 
-function checkedTarget(header: EntryHeader, directory: string): string {
+/**
+ * Where a link points is the agent's own matter: it leads there inside the bottle only, and nothing here follows it. The engine refuses relative
+ * ones that climb out of the directory it unpacks in, so those are written out in full.
+ */
+function linkTarget(header: EntryHeader, directory: string): string {
   const target = header.linkname ?? "";
-  if (target === "" || !isOnDisk(posix.resolve(directory, target))) {
-    throw refused(header.name, `it is a link to "${target}", which is not on the bottle's disk`);
-  }
-  return target;
+  if (target === "" || target.includes("\0")) throw refused(header.name, "it is a link to nothing");
+  const full = posix.resolve(directory, target);
+  return posix.isAbsolute(target) || isOnDisk(full) ? target : full;
 }
 
 /** A hard link names a file of the same archive: any other one could be reached through a link on the disk. */

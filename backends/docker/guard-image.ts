@@ -75,10 +75,15 @@ export async function ensureGuardImage(options: { engine: Engine; log: Log; imag
 }
 
 async function refuseForeignEngine(engine: Engine): Promise<void> {
-  const version = await engine.call("engine.version", () => engine.docker.version());
-  const own = ARCHITECTURES[process.arch] ?? process.arch;
-  if (version.Os === "linux" && version.Arch === own) return;
-  throw unavailable(`this host is linux/${own}, the engine is ${version.Os}/${version.Arch}`);
+  const why = foreignEngine(await engine.call("engine.version", () => engine.docker.version()));
+  if (why !== undefined) throw unavailable(why);
+}
+
+/** Why this host's Node cannot run on that engine; `undefined` if it can. */
+export function foreignEngine(version: { Os: string; Arch: string }): string | undefined {
+  const own = `${process.platform}/${ARCHITECTURES[process.arch] ?? process.arch}`;
+  const engine = `${version.Os}/${version.Arch}`;
+  return own === engine && version.Os === "linux" ? undefined : `this host is ${own}, the engine is ${engine}`;
 }
 
 function unavailable(why: string): BackendError {

@@ -5,6 +5,7 @@ import { copyIn, copyOut } from "./copy.ts";
 import { ensureDisk } from "./disk.ts";
 import { createEngine, type Failpoint } from "./engine.ts";
 import { exec } from "./exec.ts";
+import { foreignEngine } from "./guard-image.ts";
 import { logs, probe } from "./logs.ts";
 import { createObserver } from "./observe.ts";
 import { removeDisk, removeOrphans, removeUnits } from "./remove.ts";
@@ -55,18 +56,23 @@ export function createDockerBackend(options: DockerBackendOptions): Backend {
   };
 }
 
-const API_MIN = 1.41;
+/** Of API version 1: that of Docker Engine 20.10. */
+const API_MINOR_MIN = 41;
 
 async function available(context: Context, signal?: AbortSignal): Promise<Availability> {
   const { docker, call } = context.engine;
   try {
     const version = await call("engine.version", () => docker.version(), { signal, timeoutMs: 5_000 });
-    if (Number(version.ApiVersion) < API_MIN) {
+    if (Number(version.ApiVersion.split(".")[1]) < API_MINOR_MIN) {
       return {
         ok: false,
-        reason: `Docker Engine ${version.Version} speaks API ${version.ApiVersion}, and ${API_MIN} is needed`,
+        reason: `Docker Engine ${version.Version} speaks API ${version.ApiVersion}, and 1.${API_MINOR_MIN} is needed`,
         fix: "install Docker Engine 20.10 or newer",
       };
+    }
+    const foreign = foreignEngine(version);
+    if (foreign !== undefined) {
+      return { ok: false, reason: foreign, fix: "run the controller on a Linux host of the engine's architecture" };
     }
     return { ok: true, version: version.Version };
   } catch (error) {

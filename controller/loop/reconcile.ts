@@ -76,11 +76,9 @@ export class Reconciler {
     const journal = await journals.stateOf(bottle.metadata);
     const backend = await backends.choose(bottle, journal);
     const desired: Desired = { bottle, resolution: cache.resolution(bottle), backend, defaultImage };
-    const failure = this.#failures.get(bottle.metadata.uid);
-    const current = failure?.generation === bottle.metadata.generation && failure.digest === digestOf(desired);
     return {
       desired,
-      observed: { journal, view: await this.#view(bottle, backend, since), failure: current ? failure : undefined },
+      observed: { journal, view: await this.#view(bottle, backend, since), failure: this.#failureOf(desired) },
     };
   }
 
@@ -124,13 +122,20 @@ export class Reconciler {
 
   async #fail(bottle: Bottle, step: Step, error: BackendError, desired: Desired): Promise<void> {
     const { uid, generation } = bottle.metadata;
-    const count = (this.#failures.get(uid)?.count ?? 0) + 1;
+    const count = (this.#failureOf(desired)?.count ?? 0) + 1;
     const { kind, reason, message } = error;
     const told = { step: step.kind, kind, reason, message, count };
     this.#failures.set(uid, { ...told, atMs: this.#options.now(), generation, digest: digestOf(desired) });
     this.#options.log.warn({ bottle: keyText(keyOf(bottle)), ...told }, "step failed");
     // A conflict is mended by looking again; telling people of it would only frighten them.
     if (kind !== "Conflict") await this.#tell(bottle, { type: "Warning", reason, message });
+  }
+
+  /** The failure that is not over; a change of the bottle or of what it refers to may have mended it. */
+  #failureOf(desired: Desired): Remembered | undefined {
+    const { uid, generation } = desired.bottle.metadata;
+    const failure = this.#failures.get(uid);
+    return failure?.generation === generation && failure.digest === digestOf(desired) ? failure : undefined;
   }
 
   #afterFailure(bottle: Bottle, error: unknown): PassResult {

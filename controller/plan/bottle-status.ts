@@ -85,8 +85,8 @@ function egressEnforced({ journal: { probe } }: Situation): Verdict | undefined 
   return verdict(probe.passed, probe.passed ? "ProbePassed" : "ProbeFailed", probe.detail);
 }
 
-function frozen({ journal, units, unseen }: Situation, note: Note): Verdict {
-  const down = journal.frozenMs !== undefined && (units.length === 0 || unseen !== undefined);
+function frozen({ journal, standing, unseen }: Situation, note: Note): Verdict {
+  const down = journal.frozenMs !== undefined && (standing.length === 0 || unseen !== undefined);
   if (down) return verdict(true, "DiskOnly", "only the disk is left");
   return verdict(false, note.reason, note.message);
 }

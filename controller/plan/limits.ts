@@ -15,3 +15,6 @@ export const ORPHAN_GRACE_MS = 120_000;
 
 /** How soon to look again at a backend that could not be observed. */
 export const UNSEEN_RETRY_MS = 5_000;
+
+/** How long a copy into or out of a frozen bottle may take before its helper counts as left behind. */
+export const COPY_MS_MAX = 3_600_000;

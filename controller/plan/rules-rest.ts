@@ -53,11 +53,11 @@ function expiry({ bottle, journal, wanted, next, now }: Situation): string | und
 
 /** Nothing is to run: all units go, the disk stays. */
 const rest: Rule = (situation) => {
-  const { wanted, units, disk, journal, now } = situation;
+  const { wanted, standing, disk, journal, now } = situation;
   if (wanted) return undefined;
-  if (units.length > 0 || disk.some((part) => part.part === "sockets")) {
+  if (standing.length > 0 || disk.some((part) => part.part === "sockets")) {
     return {
-      steps: [{ kind: "removeUnits", unitIds: units.map((unit) => unit.id) }],
+      steps: [{ kind: "removeUnits", unitIds: standing.map((unit) => unit.id) }],
       note: { state: "Reconciling", reason: "Freezing", message: "holder and guard are being removed; the disk stays" },
     };
   }

@@ -1,6 +1,7 @@
 import { unreachable } from "../api/errors.ts";
 import type { Bottle, Turn } from "../api/bottle.ts";
 import type { BackendErrorKind, BackendFeatures, BottleView, DiskPart, Unit } from "../ports/backend.ts";
+import { COPY_MS_MAX } from "./limits.ts";
 import { historyOf, type JournalState, type TurnHistory } from "./journal-state.ts";
 import type { Resolution } from "./resolve.ts";
 import type { Step } from "./steps.ts";
@@ -57,6 +58,8 @@ export interface Situation {
   /** Why the backend could not be observed; absent if it was. */
   unseen?: { reason: string; message: string };
   units: readonly Unit[];
+  /** Units without those that somebody copies through right now: a frozen bottle may have such a helper. */
+  standing: readonly Unit[];
   agents: readonly AgentUnit[];
   running?: AgentUnit;
   holder?: Unit;
@@ -89,6 +92,7 @@ export function situationOf(desired: Desired, observed: Observed, now: number): 
     deleting: bottle.metadata.deletionTimestamp !== undefined,
     unseen: observed.view.state === "unseen" ? observed.view : undefined,
     units,
+    standing: units.filter((unit) => !isCopying(unit, now)),
     agents,
     running: agents.find((agent) => agent.unit.state === "running"),
     holder,
@@ -103,6 +107,11 @@ export function situationOf(desired: Desired, observed: Observed, now: number): 
 /** An interrupted turn goes on; every other end is for good. */
 export function isFinal(history: TurnHistory): boolean {
   return history.last !== undefined && history.last.outcome !== "Interrupted";
+}
+
+/** A helper is a session that never runs; one that is older was left behind by a command that died. */
+function isCopying(unit: Unit, now: number): boolean {
+  return unit.role === "session" && unit.state === "created" && unit.createdMs + COPY_MS_MAX > now;
 }
 
 function agentUnit(unit: Unit, journal: JournalState): AgentUnit[] {

@@ -154,16 +154,19 @@ export interface Backend {
   /** Makes the unit of one run without starting it. One that exists in any state is left alone. */
   createAgent(blueprint: Blueprint, run: AgentRun, signal?: AbortSignal): Promise<void>;
 
-  /** Starts a unit that is `created`; a unit that runs or has exited is left alone, never started again. NotFound if absent. */
+  /** Starts a unit that is `created`; a unit that runs or has exited is left alone, never started again. NotFound if absent; Conflict unless holder and guard run. */
   startAgent(unit: { uid: string } & TurnKey, signal?: AbortSignal): Promise<void>;
 
   /** SIGTERM, then SIGKILL after `graceMs`. The exited unit stays, with its output and exit code. */
   stopAgent(unit: { uid: string } & TurnKey, options: { graceMs: number; signal?: AbortSignal }): Promise<void>;
 
-  /** Stops and removes units: agents and sessions first, then guard and holder, then what only they used (sockets). The disk stays. */
+  /**
+   * Stops and removes units: agents and sessions first, then guard and holder, then what only they used (sockets; also if no unit is left). The disk stays.
+   * Conflict if it would take holder or guard from under an agent that runs and is not among the units.
+   */
   removeUnits(uid: string, unitIds: readonly string[], signal?: AbortSignal): Promise<void>;
 
-  /** Removes home and workspace. Only for a bottle without units. */
+  /** Removes home, workspace and what is left of the sockets. Conflict if the bottle has units. */
   removeDisk(uid: string, signal?: AbortSignal): Promise<void>;
 
   /** Removes what is left of bottles that nobody declares. Chosen by the plan; foreign objects are never in the list. */

@@ -46,6 +46,48 @@ async function caughtUp({ store, cache }: { store: Store; cache: Cache }): Promi
 
 const inDefault = (changed: readonly string[]) => changed.filter((key) => !key.startsWith("default/last-"));
 
+function template(image: string) {
+  return {
+    apiVersion: API_VERSION,
+    kind: "BottleTemplate" as const,
+    metadata: { name: "t", namespace: "default" },
+    spec: { image },
+  };
+}
+
+function bottleAt(resourceVersion: string): Bottle {
+  return {
+    ...bottleDraft("a"),
+    metadata: { ...KEY, uid: "u", resourceVersion, generation: 1, creationTimestamp: "2026-11-20T12:00:00Z" },
+  };
+}
+
+/** A store whose watches end as the test says; `lists` counts how often everything was read. */
+function breaking(ends: (() => Promise<never>)[]) {
+  const { store } = memoryDatabase();
+  const seen = { lists: 0, watches: [] as number[] };
+  const broken: Store = {
+    ...store,
+    list: (kind, options) => {
+      if (kind === "Bottle") seen.lists += 1;
+      return store.list(kind, options);
+    },
+    watch: async function* (kinds, options) {
+      seen.watches.push(Date.now());
+      const end = ends.shift();
+      if (end !== undefined) await end();
+      yield* store.watch(kinds, options);
+    },
+  };
+  return { store: broken, seen };
+}
+
+function follow(store: Store): { stop: AbortController; running: Promise<void>; cache: Cache } {
+  const stop = new AbortController();
+  const cache = new Cache(store, SILENT);
+  return { stop, cache, running: cache.run({ changed() {}, synced() {} }, stop.signal) };
+}
+
 describe("the cache follows the store", () => {
   it("holds what was there before it began", async () => {
     await using bench = await following(async (store) => {
@@ -127,13 +169,6 @@ describe("the cache follows the store", () => {
 });
 
 describe("references in the cache", () => {
-  const template = (image: string) => ({
-    apiVersion: API_VERSION,
-    kind: "BottleTemplate" as const,
-    metadata: { name: "t", namespace: "default" },
-    spec: { image },
-  });
-
   it("are followed anew when what they name has changed, and only then", async () => {
     await using bench = await following(async (store) => {
       await store.create<"BottleTemplate">(template("debian:12"));
@@ -193,13 +228,8 @@ describe("put", () => {
   it("compares versions as numbers: 10 is younger than 9", () => {
     const { store } = memoryDatabase();
     const cache = new Cache(store, SILENT);
-    const at = (resourceVersion: string): Bottle => ({
-      ...bottleDraft("a"),
-      metadata: { ...KEY, uid: "u", resourceVersion, generation: 1, creationTimestamp: "2026-11-20T12:00:00Z" },
-    });
-
-    cache.put(at("10"));
-    cache.put(at("9"));
+    cache.put(bottleAt("10"));
+    cache.put(bottleAt("9"));
 
     expect(cache.bottle("default/a")?.metadata.resourceVersion).toBe("10");
   });
@@ -218,32 +248,6 @@ describe("put", () => {
 });
 
 describe("a watch that breaks", () => {
-  /** A store whose watches end as the test says; `lists` counts how often everything was read. */
-  function breaking(ends: (() => Promise<never>)[]) {
-    const { store } = memoryDatabase();
-    const seen = { lists: 0, watches: [] as number[] };
-    const broken: Store = {
-      ...store,
-      list: (kind, options) => {
-        if (kind === "Bottle") seen.lists += 1;
-        return store.list(kind, options);
-      },
-      watch: async function* (kinds, options) {
-        seen.watches.push(Date.now());
-        const end = ends.shift();
-        if (end !== undefined) await end();
-        yield* store.watch(kinds, options);
-      },
-    };
-    return { store: broken, seen };
-  }
-
-  function follow(store: Store): { stop: AbortController; running: Promise<void>; cache: Cache } {
-    const stop = new AbortController();
-    const cache = new Cache(store, SILENT);
-    return { stop, cache, running: cache.run({ changed() {}, synced() {} }, stop.signal) };
-  }
-
   it("because the store forgot the version is answered by reading everything anew", async () => {
     vi.useFakeTimers();
     const { store, seen } = breaking([() => Promise.reject(new StatusError("Gone", "too old"))]);

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { BACKOFF_FIRST_MS, BACKOFF_LAST_MS, Queue, type QueueOptions } from "../../controller/loop/queue.ts";
 import { deferred, type Deferred } from "./tools.ts";

@@ -73,6 +73,10 @@ function refusing(kind: BackendErrorKind): Partial<Backend> {
   return { removeUnits: () => Promise.reject(new BackendError(kind, "EngineError", "the engine says no")) };
 }
 
+function removing(): Partial<Plan> {
+  return { steps: [STOP] };
+}
+
 describe("a pass", () => {
   it("over a bottle that is gone does nothing", async () => {
     const { store, cache, inputs, pass } = await bench();
@@ -84,14 +88,14 @@ describe("a pass", () => {
   });
 
   it("gives the planner the bottle, its references, its backend, its journal and what the backend shows", async () => {
-    const { journal, cache, stored, inputs, pass } = await bench();
-    const { uid } = (await stored()).metadata;
-    await journal.append(uid, [{ type: "Frozen", timeMs: 7 }]);
+    const { journal, cache, inputs, pass } = await bench();
+    const bottle = cache.bottle(KEY);
+    await journal.append(bottle?.metadata.uid ?? "", [{ type: "Frozen", timeMs: 7 }]);
 
     await pass();
 
     expect(inputs[0]?.desired).toMatchObject({
-      bottle: cache.bottle(KEY),
+      bottle,
       resolution: { ok: true },
       backend: { ok: true, name: "fake" },
       defaultImage: "image",
@@ -219,8 +223,6 @@ describe("the status", () => {
 });
 
 describe("a step that fails", () => {
-  const removing = () => ({ steps: [STOP] });
-
   it("is in the next observation, with how often it failed in a row", async () => {
     const { inputs, pass } = await bench({ plan: removing, answers: refusing("Conflict") });
     for (let passes = 0; passes < 3; passes += 1) await pass();
@@ -260,9 +262,10 @@ describe("a step that fails", () => {
     await store.update<"Bottle">({ ...bottle, spec: { ...bottle.spec, operatingMode: "Frozen" } });
     await cache.load();
 
-    await pass();
-
+    expect(await pass()).toEqual({ steps: 0, requeueAfterMs: 0 });
     expect(inputs[1]?.observed.failure).toBeUndefined();
+    await expect(pass()).rejects.toThrow("the engine says no");
+    expect(inputs[2]?.observed.failure?.count).toBe(1);
   });
 
   it("as Invalid is held by the next plan, which comes at once and tells people", async () => {

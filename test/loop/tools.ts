@@ -17,14 +17,13 @@ export interface Deferred<T> {
 }
 
 export function deferred<T>(): Deferred<T> {
-  let resolve: Deferred<T>["resolve"] = () => {};
-  let reject: Deferred<T>["reject"] = () => {};
-  const promise = new Promise<T>((done, fail) => {
-    resolve = done;
-    reject = fail;
-  });
+  const parts: Partial<Deferred<T>> = {};
+  const promise = new Promise<T>((resolve, reject) => Object.assign(parts, { resolve, reject }));
+  const { resolve = ignore, reject = ignore } = parts;
   return { promise, resolve, reject };
 }
+
+function ignore(): void {}
 
 /** Lets everything run that waits for nothing but its turn. */
 export function settled(): Promise<void> {
@@ -75,7 +74,6 @@ export function recordingBackend(answers: Partial<Backend> = {}): { backend: Bac
     async (...args: unknown[]): Promise<void> => {
       calls.push([verb, ...args.filter((arg) => !(arg instanceof AbortSignal))]);
     };
-  const absent = () => Promise.reject(new BackendError("Unavailable", "NotUsed", "this verb is not used here"));
   const backend: Backend = {
     name: "fake",
     features: { images: true, limits: { cpu: true, memory: true, pids: true } },
@@ -97,11 +95,15 @@ export function recordingBackend(answers: Partial<Backend> = {}): { backend: Bac
       calls.push(["logs", unit]);
       yield new TextEncoder().encode("what it wrote\n");
     },
-    exec: absent,
+    exec: notUsed,
     createDisk: note("createDisk"),
     copyIn: note("copyIn"),
-    copyOut: absent,
+    copyOut: notUsed,
     ...answers,
   };
   return { backend, calls };
+}
+
+function notUsed(): Promise<never> {
+  return Promise.reject(new BackendError("Unavailable", "NotUsed", "this verb is not used here"));
 }

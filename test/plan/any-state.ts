@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import type { Bottle } from "../../controller/api/bottle.ts";
 import { TURN_OUTCOMES } from "../../controller/api/bottle.ts";
 import { ANNOTATIONS, API_VERSION, FINALIZER } from "../../controller/api/meta.ts";

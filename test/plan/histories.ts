@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { unreachable } from "../../controller/api/errors.ts";
 import { Model, type PassFault } from "./model.ts";
 

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { bottleStatus } from "../../controller/api/bottle.ts";
 import { conditionOf } from "../../controller/api/conditions.ts";

@@ -86,9 +86,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a freeze leaves the guard up",
     file: "rules-rest.ts",
-    find: 'return {\n      steps: [{ kind: "removeUnits", unitIds: units.map((unit) => unit.id) }],\n      note: { state: "Reconciling", reason: "Freezing"',
-    replace:
-      'return {\n      steps: [{ kind: "removeUnits", unitIds: units.flatMap((unit) => (unit.role === "guard" ? [] : [unit.id])) }],\n      note: { state: "Reconciling", reason: "Freezing"',
+    find: "unitIds: standing.map((unit) => unit.id)",
+    replace: 'unitIds: standing.flatMap((unit) => (unit.role === "guard" ? [] : [unit.id]))',
   },
   {
     name: "a backend that cannot be observed is taken for an empty one",

@@ -112,6 +112,7 @@ const cases: Record<string, Case> = {
     broken: [
       ["controller/loop/a.ts", "let count = 0;", '"count"'],
       ["controller/loop/a.ts", "export let count = 0;", '"count"'],
+      ["test/helpers/a.ts", "let count = 0;", '"count"'],
       ["controller/loop/a.ts", "export const known = new Map<string, string>();", '"known"'],
       ["controller/loop/a.ts", "export const names: string[] = ['a'];", '"names"'],
       [
@@ -126,6 +127,7 @@ const cases: Record<string, Case> = {
       ],
     ],
     kept: [
+      ["test/loop/a.test.ts", "let folder = '';\nbeforeEach(() => {\n  folder = make();\n});"],
       ["controller/loop/a.ts", "const KNOWN = new Set(['a']);\nexport const has = (a: string) => KNOWN.has(a);"],
       [
         "controller/loop/a.ts",
@@ -155,6 +157,7 @@ const cases: Record<string, Case> = {
     kept: [
       ["test/plan/a.test.ts", 'it("runs", () => expect(1).toBe(1));'],
       ["test/contract/a.test.ts", 'backendContract("a", [], make);'],
+      ["test/api/a.test.ts", "expectTypeOf<keyof A>().toExtend<keyof B>();"],
       ["test/plan/a.ts", "export const a = 1;"],
     ],
   },
