@@ -7,7 +7,7 @@ import { copyIn, copyOut } from "./copy.ts";
 import { createAgent, makeDisk, prepare, startAgent, stopAgent } from "./lifecycle.ts";
 import { logs, probe } from "./logs.ts";
 import { observe } from "./observe.ts";
-import { removeDisk, removeOrphans, removeUnits } from "./remove.ts";
+import { removeDisk, removeUnits } from "./remove.ts";
 import { openSession } from "./session.ts";
 import { watchHints } from "./watch.ts";
 
@@ -44,7 +44,6 @@ export function createBubblewrapBackend(options: BubblewrapBackendOptions): Back
     stopAgent: (unit, how) => stopAgent(context, unit, how),
     removeUnits: (uid, unitIds, signal) => removeUnits(context, uid, unitIds, signal),
     removeDisk: (uid, signal) => removeDisk(context, uid, signal),
-    removeOrphans: (orphans, signal) => removeOrphans(context, orphans, signal),
     logs: (unit, how) => logs(context, unit, how),
     exec: (blueprint, request, signal) => openSession(context, blueprint, request, signal),
     createDisk: async (identity, signal) => {

@@ -1,7 +1,15 @@
 import { BackendError, type AgentRun, type Blueprint, type BottleIdentity } from "../../controller/ports/backend.ts";
 import type { TurnKey } from "../../controller/ports/journal.ts";
 import { ensureBottle, ensurePart, findBottle, type Bottle } from "./bottles.ts";
-import { ensureStateDir, filterPath, refuseAborted, sameBytes, until, writeAtomically, type Context } from "./context.ts";
+import {
+  ensureStateDir,
+  filterPath,
+  refuseAborted,
+  sameBytes,
+  until,
+  writeAtomically,
+  type Context,
+} from "./context.ts";
 import { endUnit, sandboxGone } from "./end.ts";
 import { readLines } from "./logs.ts";
 import { programOf, signal as sendSignal, type SandboxInit } from "./processes.ts";

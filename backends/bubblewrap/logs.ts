@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { BackendError, type ProbeReport } from "../../controller/ports/backend.ts";
 import type { TurnKey } from "../../controller/ports/journal.ts";
-import { findBottle, type Bottle } from "./bottles.ts";
+import { findBottle } from "./bottles.ts";
 import { until, type Context } from "./context.ts";
 import { isCode } from "./errors.ts";
 import { agentName, listUnits, namesIn, noAgent, readUnit, type UnitEntry } from "./units.ts";
@@ -26,18 +26,14 @@ export async function* logs(
   for (;;) {
     if (signal?.aborted === true) return;
     // Asked before reading: what was written before the end is then in the segments.
-    const ended = readUnit(bottle, name)?.state !== "running" && (!follow || !isCreated(bottle, name));
+    const state = readUnit(bottle, name)?.state;
     for await (const piece of readOn(unit.dir, place, signal)) {
       ({ place } = piece);
       if (piece.bytes.length > 0) yield piece.bytes;
     }
-    if (ended || !follow) return;
+    if (!follow || state === "exited" || state === undefined) return;
     await delay(FOLLOW_MS, undefined, { signal }).catch(() => {});
   }
-}
-
-function isCreated(bottle: Bottle, name: string): boolean {
-  return readUnit(bottle, name)?.state === "created";
 }
 
 /** Which segment comes next, and how much of it was read. `undefined`: from the first one there is. */

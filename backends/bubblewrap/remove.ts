@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { BackendError, type Orphan } from "../../controller/ports/backend.ts";
+import { BackendError } from "../../controller/ports/backend.ts";
 import { findBottle, hintPath, partDir, type Bottle, type Part } from "./bottles.ts";
 import type { Context } from "./context.ts";
 import { endUnit } from "./end.ts";
@@ -152,20 +152,6 @@ async function removeIfEmpty(context: Context, bottle: Bottle, signal: Signal): 
     },
     { signal, subject: bottle.meta.uid },
   );
-}
-
-/** Units of all orphans in the order of any teardown, then their directories. What is not ours any more is passed over. */
-export async function removeOrphans(context: Context, orphans: readonly Orphan[], signal: Signal): Promise<void> {
-  for (const uid of new Set(orphans.map((orphan) => orphan.uid))) {
-    const ids = orphans.filter((orphan) => orphan.uid === uid).map(({ id }) => id);
-    await removeUnits(context, uid, ids, signal);
-    const bottle = findBottle(context, uid);
-    if (bottle === undefined) continue;
-    const parts = PARTS.filter((part) => ids.includes(partId(bottle, part)) && existsSync(partDir(bottle, part)));
-    if (parts.length > 0) refuseInUse(bottle);
-    for (const part of parts) await removePart(context, bottle, part, signal);
-    await removeIfEmpty(context, bottle, signal);
-  }
 }
 
 export function partId(bottle: Bottle, part: Part): string {

@@ -89,9 +89,13 @@ shift
 exec "$@"
 `;
 
-/** Runs the program in the sandbox: 127 where it does not exist, 126 where it cannot be executed, as every shell does. dash says -p for -u. */
+/**
+ * Runs the program in the sandbox: 127 where it does not exist, 126 where it cannot be executed, as every shell does. The limit of processes counts
+ * those of the sandbox's own user namespace (Linux 5.14 and later). dash says -p for -u; a limit that is lower already cannot be raised and holds too.
+ */
 export const RUN_PROGRAM = `
-ulimit -u "$1" 2>/dev/null || ulimit -p "$1" || exit 125
+ulimit -u "$1" 2>/dev/null || ulimit -p "$1" 2>/dev/null ||
+  [ "$(ulimit -Hu 2>/dev/null || ulimit -Hp)" -le "$1" ] || { echo "cannot limit the number of processes" >&2; exit 125; }
 shift
 exec "$@"
 `;

@@ -13,6 +13,11 @@ export interface Context {
   readonly now: () => number;
   readonly log: Log;
   readonly engine: Engine;
+  /**
+   * Ids of containers whose end the engine has announced. It does so some 20 ms before its lists show it, and the look that the
+   * announcement brings would see them running and be the last one.
+   */
+  readonly ended: Set<string>;
   /** What the engine offers, asked once for each instance. */
   engineFacts(): Promise<EngineFacts>;
   /** Makes the guard image present and returns its name. */
@@ -41,6 +46,7 @@ export function createContext(options: {
     now: options.now,
     log,
     engine,
+    ended: new Set(),
     engineFacts: facts,
     // One import at a time: bottles that are launched together wait for the same one. Looked up each time: an image can be pruned.
     guardImage: shared(async () => ensureGuardImage({ engine, log, image: await plan() })),

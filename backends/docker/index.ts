@@ -8,7 +8,7 @@ import { exec } from "./exec.ts";
 import { foreignEngine } from "./guard-image.ts";
 import { logs, probe } from "./logs.ts";
 import { createObserver } from "./observe.ts";
-import { removeDisk, removeOrphans, removeUnits } from "./remove.ts";
+import { removeDisk, removeUnits } from "./remove.ts";
 import { createAgent, prepare, startAgent, stopAgent } from "./units.ts";
 import { watchEvents } from "./watch.ts";
 
@@ -47,7 +47,6 @@ export function createDockerBackend(options: DockerBackendOptions): Backend {
     stopAgent: (unit, stop) => stopAgent(context, unit, stop),
     removeUnits: (uid, unitIds, signal) => removeUnits(context, uid, unitIds, signal),
     removeDisk: (uid, signal) => removeDisk(context, uid, signal),
-    removeOrphans: (orphans, signal) => removeOrphans(context, orphans, signal),
     logs: (unit, follow) => logs(context, unit, follow),
     exec: (blueprint, request, signal) => exec(context, blueprint, request, signal),
     createDisk: (identity, signal) => ensureDisk(context, identity, signal),

@@ -22,7 +22,9 @@ export function createObserver(context: Context): (signal?: AbortSignal) => Prom
   const known = new Map<string, Known>();
   return async (signal) => {
     const atMs = context.now();
+    const announced = [...context.ended];
     const [containers, volumes] = await list(context, signal);
+    for (const id of announced) if (!containers.some(({ Id }) => Id === id)) context.ended.delete(id);
     await learn(context, known, containers, signal);
     const bottles = new Map<string, { facts: LabelFacts; units: Unit[]; disk: DiskPart[] }>();
     const bottle = (facts: LabelFacts) => {
@@ -65,9 +67,10 @@ async function learn(
   for (const id of known.keys()) if (!present.has(id)) known.delete(id);
   const unknown = containers.filter((container) => {
     const state = toState(container.State);
-    // Of holder and guard nobody needs to know since when they run.
+    // Of holder and guard nobody needs to know since when they run. An inspection is never behind the engine's events, as a list is.
     const needed = state === "exited" || (state === "running" && readLabels(container.Labels)?.role === "agent");
-    return needed && known.get(container.Id)?.state !== state;
+    const stale = state === "running" && context.ended.has(container.Id);
+    return stale || (needed && known.get(container.Id)?.state !== state);
   });
   for (let index = 0; index < unknown.length; index += INSPECT_AT_ONCE) {
     const chunk = unknown.slice(index, index + INSPECT_AT_ONCE);

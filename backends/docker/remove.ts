@@ -1,4 +1,4 @@
-import { BackendError, type Orphan } from "../../controller/ports/backend.ts";
+import { BackendError } from "../../controller/ports/backend.ts";
 import { listUnits, type Context, type Listed } from "./context.ts";
 import { isKind, orAbsent } from "./errors.ts";
 import { readLabels, volumeName, type Part } from "./names.ts";
@@ -96,23 +96,3 @@ export async function removeDisk(context: Context, uid: string, signal?: AbortSi
 
 /** The sockets too: a launch that ended before its holder existed leaves them without a unit. */
 const DISK: readonly Part[] = ["home", "workspace", "sockets"];
-
-/** Containers of all orphans in the order of any teardown, then their volumes. What is not ours any more is passed over. */
-export async function removeOrphans(context: Context, orphans: readonly Orphan[], signal?: AbortSignal): Promise<void> {
-  const containers = new Set(orphans.filter(({ kind }) => !isVolume(kind)).map(({ id }) => id));
-  const uids = new Set(orphans.map(({ uid }) => uid));
-  for (const uid of uids) {
-    if (containers.size === 0) break;
-    const listed = await listUnits(context, uid, signal);
-    await removeInOrder(
-      context,
-      listed.filter(({ id }) => containers.has(id)),
-      signal,
-    );
-  }
-  for (const { kind, id } of orphans) if (isVolume(kind)) await removeVolume(context, id, signal);
-}
-
-function isVolume(kind: string): boolean {
-  return kind.toLowerCase() === "volume";
-}

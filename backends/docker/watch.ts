@@ -18,6 +18,7 @@ export async function watchEvents(context: Context, hint: (uid: string) => void,
       for await (const event of events(context, since, signal)) {
         backoffMs = BACKOFF_MS_MIN;
         since = event.time;
+        if (event.ended !== undefined) context.ended.add(event.ended);
         if (event.uid !== undefined) hint(event.uid);
       }
     } catch (error) {
@@ -31,11 +32,14 @@ export async function watchEvents(context: Context, hint: (uid: string) => void,
   }
 }
 
-async function* events(
-  context: Context,
-  since: number,
-  signal: AbortSignal,
-): AsyncGenerator<{ time: number; uid: string | undefined }> {
+interface EngineEvent {
+  time: number;
+  uid: string | undefined;
+  /** The id of a container that has ended. */
+  ended: string | undefined;
+}
+
+async function* events(context: Context, since: number, signal: AbortSignal): AsyncGenerator<EngineEvent> {
   const filters = JSON.stringify({ type: ["container"], event: ACTIONS, label: [ownerFilter(context.owner)] });
   const query = new URLSearchParams({ since: since.toFixed(9), filters });
   const stream = await context.engine.call(
@@ -61,11 +65,16 @@ async function* events(
   }
 }
 
-function readEvent(line: string, since: number): { time: number; uid: string | undefined } {
-  const event: { timeNano?: number; Actor?: { Attributes?: Record<string, string> } } = JSON.parse(line);
+function readEvent(line: string, since: number): EngineEvent {
+  const event: {
+    Action?: string;
+    timeNano?: number;
+    Actor?: { ID?: string; Attributes?: Record<string, string> };
+  } = JSON.parse(line);
   return {
     time: event.timeNano === undefined ? since : event.timeNano / 1e9,
     uid: readLabels(event.Actor?.Attributes)?.uid,
+    ended: event.Action === "die" ? event.Actor?.ID : undefined,
   };
 }
 

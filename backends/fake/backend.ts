@@ -84,15 +84,6 @@ export function createFakeBackend(options: FakeBackendOptions): Backend {
     },
     removeUnits: (uid, unitIds, signal) => removeUnits(context, uid, unitIds, signal),
     removeDisk: (uid, signal) => removeDisk(context, uid, signal),
-    removeOrphans: async (orphans, signal) => {
-      for (const uid of new Set(orphans.map((orphan) => orphan.uid))) {
-        const ids = new Set(orphans.filter((orphan) => orphan.uid === uid).map((orphan) => orphan.id));
-        await removeUnits(context, uid, [...ids], signal);
-        for (const volume of (await own(context, uid, signal)).volumes) {
-          if (ids.has(volume.id)) await unless("NotFound", engine(signal).removeVolume(uid, volume.id));
-        }
-      }
-    },
     logs: (unit, { follow, signal }) => followLogs(context, unit, { follow, signal }),
     exec: (blueprint, request, signal) => openSession(context, blueprint, { request, signal }),
     createDisk: (identity, signal) => ensureVolumes(context, identity, { parts: DISK, signal }),

@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { orphansOf, type OrphanedBottle } from "../plan/orphans.ts";
-import type { Backend, Orphan } from "../ports/backend.ts";
+import { removeOrphan } from "../loop/remove-orphan.ts";
+import type { Backend } from "../ports/backend.ts";
 import type { CommandContext } from "./context.ts";
 import { perform } from "./perform.ts";
 import { formatDuration, parseDuration } from "./duration.ts";
@@ -51,7 +52,9 @@ export async function runCleanup(context: CommandContext, flags: CleanupFlags): 
     say(context.io, "nothing was removed: add --yes to remove all of this");
     return EXIT.ok;
   }
-  for (const { backend, orphans } of found) await backend.removeOrphans(orphans.flatMap(partsOf), context.signal);
+  for (const { backend, orphans } of found) {
+    for (const { view } of orphans) await removeOrphan(backend, view, context.signal);
+  }
   say(context.io, `removed what was left of ${rows.length} bottle(s)`);
   return EXIT.ok;
 }
@@ -61,13 +64,4 @@ function rowOf(context: CommandContext, backend: Backend, { view, createdMs }: O
   const units = view.units.map((unit) => unit.role).join(",");
   const disk = view.disk.map((part) => part.part).join(",");
   return [backend.name, `${view.namespace}/${view.name}`, view.uid, units, disk, age];
-}
-
-function partsOf({ view }: OrphanedBottle): Orphan[] {
-  const { uid, namespace, name } = view;
-  const identity = { uid, namespace, name };
-  return [
-    ...view.units.map(({ id, createdMs }) => ({ ...identity, kind: "unit", id, createdMs })),
-    ...view.disk.map(({ id, kind, createdMs }) => ({ ...identity, kind: kind.toLowerCase(), id, createdMs })),
-  ];
 }

@@ -9,6 +9,7 @@ import type { BackendSet } from "./backend-set.ts";
 import { createJournals } from "./journals.ts";
 import { Queue } from "./queue.ts";
 import { Reconciler } from "./reconcile.ts";
+import { removeOrphan } from "./remove-orphan.ts";
 
 /** Events get lost and backends change by themselves: every bottle is looked at anew this often. */
 const RESYNC_MS = 30_000;
@@ -164,12 +165,7 @@ async function reap(name: string, options: ControllerOptions, { stop, cut }: End
   for (const { view } of orphansOf(look.observation, declared, { now: options.now() })) {
     if (stop.aborted) return;
     options.log.info({ backend: name, uid: view.uid, bottle: `${view.namespace}/${view.name}` }, "removing orphan");
-    await backend.removeUnits(
-      view.uid,
-      view.units.map((unit) => unit.id),
-      cut,
-    );
-    await backend.removeDisk(view.uid, cut);
+    await removeOrphan(backend, view, cut);
   }
 }
 

@@ -111,14 +111,6 @@ export interface ExecSession {
   kill(): Promise<void>;
 }
 
-/** Something of ours whose bottle nobody declares. */
-export interface Orphan extends BottleIdentity {
-  /** `container`, `volume`, `directory`, … */
-  kind: string;
-  id: string;
-  createdMs: number;
-}
-
 export interface BackendFeatures {
   /** Whether the agent runs from an image. */
   images: boolean;
@@ -168,9 +160,6 @@ export interface Backend {
 
   /** Removes home, workspace and what is left of the sockets. Conflict if the bottle has units. */
   removeDisk(uid: string, signal?: AbortSignal): Promise<void>;
-
-  /** Removes what is left of bottles that nobody declares. Chosen by the plan; foreign objects are never in the list. */
-  removeOrphans(orphans: readonly Orphan[], signal?: AbortSignal): Promise<void>;
 
   /** Output of one run so far, stdout and stderr as one stream; with `follow` until it ends. NotFound if the unit is gone. */
   logs(unit: { uid: string } & TurnKey, options: { follow: boolean; signal?: AbortSignal }): AsyncIterable<Uint8Array>;

@@ -97,6 +97,8 @@ function keepWatchers(watchers: Map<string, FSWatcher>, dir: string, paths: read
     try {
       const watcher = watch(join(dir, path), { persistent: false }, hint);
       watchers.set(path, watcher);
+      // What came into the folder between the look at it and this watch is found by looking once more.
+      hint();
       watcher.on("error", () => {
         watcher.close();
         watchers.delete(path);

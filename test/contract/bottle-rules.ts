@@ -270,13 +270,12 @@ export function copyRules(suite: Suite, blueprint: () => Blueprint): void {
 export function absenceRules(suite: Suite): void {
   it("stopping and removing what is absent succeeds", async () => {
     const { backend } = suite.bottles.bed;
-    const { uid, namespace, name } = suite.bottles.blueprint();
+    const { uid } = suite.bottles.blueprint();
 
     await backend.stopAgent({ uid, ...FIRST }, { graceMs: GRACE_MS });
     await backend.removeUnits(uid, ["absent"]);
     await backend.removeUnits(uid, []);
     await backend.removeDisk(uid);
-    await backend.removeOrphans([{ uid, namespace, name, kind: "unit", id: "absent", createdMs: 0 }]);
 
     expect(await suite.bottles.view(uid)).toBeUndefined();
   });

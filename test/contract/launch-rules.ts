@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { HOME, WORKSPACE, type BottleView, type Orphan } from "../../controller/ports/backend.ts";
+import { HOME, WORKSPACE } from "../../controller/ports/backend.ts";
 import { agentOf, archive, failure, FIRST, GRACE_MS, parts, states, unitOf, type Suite } from "./bottles.ts";
 
 /** An engine's clock may be another one than ours. */
@@ -322,35 +322,8 @@ export function ownerRules(suite: Suite): void {
       (before?.units ?? []).map((unit) => unit.id),
     );
     await failure(stranger.removeDisk(uid));
-    await failure(stranger.removeOrphans(orphansOf(before)));
 
     expect(seen).toBeUndefined();
     expect(await bottles.view(uid)).toEqual(before);
   });
-
-  it("orphans that an observation shows can be removed, each once or twice", async () => {
-    const { bottles } = suite;
-    const { backend } = bottles.bed;
-    const [orphan, neighbour] = [await bottles.prepared(), await bottles.prepared()];
-    await bottles.started(orphan, { type: "sleep", text: "" });
-    const kept = await bottles.view(neighbour.uid);
-    const orphans = orphansOf(await bottles.view(orphan.uid));
-
-    await backend.removeOrphans(orphans);
-    await backend.removeOrphans(orphans);
-
-    expect(await bottles.view(orphan.uid)).toBeUndefined();
-    expect(await bottles.view(neighbour.uid)).toEqual(kept);
-  });
-}
-
-/** Everything of a bottle, as the plan hands it over once nobody declares the bottle. */
-function orphansOf(view: BottleView | undefined): Orphan[] {
-  if (view === undefined) return [];
-  const { uid, namespace, name } = view;
-  const units = view.units.map(({ id, createdMs }) => ({ uid, namespace, name, kind: "unit", id, createdMs }));
-  const disk = view.disk.map(({ id, kind, createdMs }) => {
-    return { uid, namespace, name, kind: kind.toLowerCase(), id, createdMs };
-  });
-  return [...units, ...disk];
 }

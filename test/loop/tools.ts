@@ -90,7 +90,6 @@ export function recordingBackend(answers: Partial<Backend> = {}): { backend: Bac
     stopAgent: (unit, { graceMs }) => note("stopAgent")(unit, graceMs),
     removeUnits: note("removeUnits"),
     removeDisk: note("removeDisk"),
-    removeOrphans: note("removeOrphans"),
     async *logs(unit) {
       calls.push(["logs", unit]);
       yield new TextEncoder().encode("what it wrote\n");
