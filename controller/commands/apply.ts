@@ -76,7 +76,8 @@ export async function withoutCycles(
 async function applyOne(context: CommandContext, draft: DeclaredDraft, dryRun: boolean): Promise<Bottle | undefined> {
   const name = `${singularOf(draft.kind)}/${draftKey(draft).name}`;
   if (dryRun) {
-    print(context.io, `${name} ${await previewDraft(context.store, draft, { admit })} (dry run)`);
+    const { result } = await previewDraft(context.store, draft, { admit });
+    print(context.io, `${name} ${result} (dry run)`);
     return undefined;
   }
   const { result, object, alsoDeclaredBy } = await applyDraft(context.store, draft);

@@ -8,7 +8,7 @@ import type { Log } from "../ports/log.ts";
 import type { Store } from "../ports/store.ts";
 
 /** Runs in the image of agents whose templates name none: small, glibc, with a shell. */
-export const DEFAULT_IMAGE = "docker.io/library/debian:bookworm-slim";
+const DEFAULT_IMAGE = "docker.io/library/debian:bookworm-slim";
 const WORKERS = 8;
 /** A host where no backend worked is asked again after this, so that installing one needs no restart. */
 const DETECT_AGAIN_MS = 30_000;
@@ -34,10 +34,15 @@ export function runController(options: RunControllerOptions): Promise<void> {
     ...options,
     backends: createBackendSet(options.backends, defaultBackend(options)),
     random: Math.random,
-    defaultImage: options.defaultImage ?? process.env["BOT_BOTTLE_IMAGE"] ?? DEFAULT_IMAGE,
+    defaultImage: options.defaultImage ?? defaultImage(),
     workers: WORKERS,
   });
   return controller.run(options.signal, options.ready);
+}
+
+export function defaultImage(): string {
+  const fromEnv = process.env["BOT_BOTTLE_IMAGE"];
+  return fromEnv === undefined || fromEnv === "" ? DEFAULT_IMAGE : fromEnv;
 }
 
 /** Asks once and keeps the answer; a refusal is asked again after a while. */

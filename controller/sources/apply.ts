@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { StatusError, isStatus } from "../api/errors.ts";
 import type { KindMap, KindName } from "../api/kinds.ts";
-import { ANNOTATIONS, DEFAULT_NAMESPACE, GROUP, type ObjectKey } from "../api/meta.ts";
+import { ANNOTATIONS, DEFAULT_NAMESPACE, GROUP, type DraftMeta, type ObjectKey } from "../api/meta.ts";
 import type { Admission, Draft, Store } from "../ports/store.ts";
 
 /** Kinds that people declare. */
@@ -48,21 +48,22 @@ export async function applyDraft(store: Store, draft: DeclaredDraft, options: Ap
   }
 }
 
-/** What `applyDraft` would do, without doing it. Throws what it would throw. */
+/** What `applyDraft` would do and the object that would be stored, without doing it. Throws what it would throw. A new object has no uid yet. */
 export async function previewDraft(
   store: Store,
   draft: DeclaredDraft,
   options: ApplyOptions & { admit: Admission },
-): Promise<Applied["result"]> {
+): Promise<{ result: Applied["result"]; object: Declared }> {
   const stored = await store.get(draft.kind, draftKey(draft));
   if (stored === undefined) {
-    options.admit(draft.kind, newDraft(draft, options), undefined);
-    return "created";
+    const admitted = options.admit(draft.kind, newDraft(draft, options), undefined) as Declared;
+    const written: DraftMeta = admitted.metadata;
+    const key = draftKey(draft);
+    const metadata = { uid: "", resourceVersion: "0", generation: 1, creationTimestamp: "", ...written, ...key };
+    return { result: "created", object: { ...admitted, metadata } };
   }
-  const wanted = merged(stored, draft, options);
-  return isDeepStrictEqual(plain(options.admit(draft.kind, wanted, stored)), plain(stored))
-    ? "unchanged"
-    : "configured";
+  const object = options.admit(draft.kind, merged(stored, draft, options), stored) as Declared;
+  return { result: isDeepStrictEqual(plain(object), plain(stored)) ? "unchanged" : "configured", object };
 }
 
 /** Notes on the object why its newest declaration was refused. Absent objects are left absent; the same text again writes nothing. */

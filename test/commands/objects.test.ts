@@ -106,11 +106,11 @@ describe("plan", () => {
     const refused = bottleYaml("same", { turns: ["another prompt"] });
     const file = rig.file("b.yaml", `${bottleYaml("new")}---\n${changed}---\n${refused}`);
 
-    const exit = await runPlan(rig.context, { filename: [file] }, async (bottle) => [`launch ${bottle.metadata.name}`]);
+    const exit = await runPlan(rig.context, { filename: [file] });
 
     expect(exit).toBe(EXIT.refused);
     expect(rig.out()).toMatch(
-      /^bottle\/new: created\n {2}- launch new\nbottle\/other: configured\n {2}- launch other\n/,
+      /^bottle\/new: created\n {2}- make disk, holder and guard on fake .*\n(?: {2}- .*\n)* {2}- run turn "1"\n(?: {2}- .*\n)+bottle\/other: configured\n/,
     );
     expect(rig.out()).toContain("bottle/same: refused: ");
     expect((await rig.context.store.list("Bottle")).items).toHaveLength(2);
@@ -139,7 +139,7 @@ describe("get", () => {
       "EXIT",
       "AGE",
     ]);
-    expect(row).toMatch(/^b +<none> +Fake +True +True +1 +Failed +3 +\d+s$/);
+    expect(row).toMatch(/^b +<none> +fake +True +True +1 +Failed +3 +\d+s$/);
     expect(rig.out()).toMatch(/Frozen +nightly +[0-9a-f-]{36}\n$/);
   });
 

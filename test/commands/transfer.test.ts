@@ -235,7 +235,7 @@ describe("export and import", () => {
 
   it("import warns of an agent that the target does not have", async () => {
     await using rig = cliRig({ serve: true, program: AGENT({}) });
-    const agent = { provider: { type: "Custom", custom: { command: ["agent"] } } } as const;
+    const agent = { provider: { type: "Custom" as const, custom: { command: ["agent"] } } };
     await rig.context.store.create<"Agent">({
       apiVersion: "bot-bottle.dev/v1alpha1",
       kind: "Agent",
