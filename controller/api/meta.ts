@@ -7,8 +7,10 @@ export const FINALIZER = `${GROUP}/bottle`;
 
 /** Annotations the controller and its sources read. Values are never secret. */
 export const ANNOTATIONS = {
-  /** The source that created the object, e.g. `folder:/srv/bottles`; only that source may delete it for being undeclared. */
+  /** The source that declares the object, e.g. `folder:/srv/bottles`; it deletes what it created and declares no more. */
   source: `${GROUP}/source`,
+  /** Set on an object that was there before its source declared it: undeclared, it is let go and not deleted. */
+  adopted: `${GROUP}/adopted`,
   /** The file below the source in which the object is declared. */
   sourcePath: `${GROUP}/source-path`,
   /** Why the newest declaration of this object was refused; cleared by the next accepted one. */

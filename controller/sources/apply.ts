@@ -133,7 +133,10 @@ function merged(stored: Declared, draft: DeclaredDraft, options: ApplyOptions): 
   const metadata = {
     ...stored.metadata,
     ...(Object.keys(labels).length > 0 ? { labels } : {}),
-    annotations: annotationsOf(stored.metadata.annotations ?? {}, draft, options),
+    annotations: {
+      ...annotationsOf(stored.metadata.annotations ?? {}, draft, options),
+      ...(options.source !== undefined && other === undefined ? { [ANNOTATIONS.adopted]: "true" } : {}),
+    },
   };
   const before = readDeclared(stored.metadata.annotations?.[DECLARED_ANNOTATION]);
   const spec = mergedSpec(fieldsOf(stored.spec), fieldsOf(draft.spec), before);

@@ -2,7 +2,7 @@ import { isStatus } from "../api/errors.ts";
 import { ANNOTATIONS, keyOf, keyText } from "../api/meta.ts";
 import type { Log } from "../ports/log.ts";
 import type { Store } from "../ports/store.ts";
-import type { Declared } from "./apply.ts";
+import type { Declared, DeclaredKind } from "./apply.ts";
 import type { FolderFile, FolderView } from "./folder-reader.ts";
 import { fileProblem, INODE_ANNOTATION, objectId, type Problem } from "./folder-problems.ts";
 
@@ -45,9 +45,11 @@ export function createDeleter(options: {
       const id = objectId(object);
       const sinceMs = absentSince.get(id) ?? now();
       absentSince.set(id, sinceMs);
-      if (now() - sinceMs < absentMs || !(await deleteObject(store, object))) continue;
+      const adopted = object.metadata.annotations?.[ANNOTATIONS.adopted] !== undefined;
+      if (now() - sinceMs < absentMs || !(await (adopted ? letGo : deleteObject)(store, object))) continue;
       absentSince.delete(id);
-      log.info({ kind: object.kind, key: keyText(object.metadata) }, "no longer declared: deleted");
+      const words = adopted ? "no longer declared: let go, as it was here before" : "no longer declared: deleted";
+      log.info({ kind: object.kind, key: keyText(object.metadata) }, words);
     }
     return { absent: absentSince.size, problems: [] };
   };
@@ -84,11 +86,23 @@ function whyNothingIsDeleted(
   return [fileProblem(stranger.path, "FolderIncomplete", text)];
 }
 
-/** False if the object changed since it was listed: the next look decides again. */
 async function deleteObject(store: Store, object: Declared): Promise<boolean> {
   const { uid, resourceVersion } = object.metadata;
+  return unlessChanged(() => store.delete(object.kind, keyOf(object), { uid, resourceVersion }));
+}
+
+/** What somebody else created stays when this folder declares it no more; only the marks of the folder go. */
+async function letGo(store: Store, object: Declared): Promise<boolean> {
+  const marks: readonly string[] = [ANNOTATIONS.source, ANNOTATIONS.sourcePath, ANNOTATIONS.adopted, INODE_ANNOTATION];
+  const kept = Object.entries(object.metadata.annotations ?? {}).filter(([name]) => !marks.includes(name));
+  const metadata = { ...object.metadata, annotations: Object.fromEntries(kept) };
+  return unlessChanged(() => store.update<DeclaredKind>({ ...object, metadata }));
+}
+
+/** False if the object changed since it was listed: the next look decides again. */
+async function unlessChanged(write: () => Promise<unknown>): Promise<boolean> {
   try {
-    await store.delete(object.kind, keyOf(object), { uid, resourceVersion });
+    await write();
     return true;
   } catch (error) {
     if (isStatus(error, "NotFound")) return true;

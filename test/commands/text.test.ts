@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { invalid, StatusError } from "../../controller/api/errors.ts";
 import { KINDS } from "../../controller/api/kinds.ts";
@@ -108,19 +108,19 @@ describe("errors", () => {
   });
 });
 
-describe("an agent's output on a terminal", () => {
-  const filtered = (text: string, sizes: readonly number[] = [text.length]) => {
-    const filter = createOutputFilter();
-    const bytes = Buffer.from(text);
-    const out: Uint8Array[] = [];
-    let at = 0;
-    for (const size of [...sizes, bytes.length]) {
-      out.push(filter(bytes.subarray(at, at + size)));
-      at += size;
-    }
-    return Buffer.concat(out).toString();
-  };
+function filtered(text: string, sizes: readonly number[] = [text.length]): string {
+  const filter = createOutputFilter();
+  const bytes = Buffer.from(text);
+  const out: Uint8Array[] = [];
+  let at = 0;
+  for (const size of [...sizes, bytes.length]) {
+    out.push(filter(bytes.subarray(at, at + size)));
+    at += size;
+  }
+  return Buffer.concat(out).toString();
+}
 
+describe("an agent's output on a terminal", () => {
   it("keeps text, tabs, line ends and colours", () => {
     const text = "plain\tÄ€\u{1f600}\r\n\u001b[1;31mred\u001b[0m";
     expect(filtered(text)).toBe(text);

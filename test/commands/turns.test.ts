@@ -7,6 +7,10 @@ import { runResume } from "../../controller/commands/resume.ts";
 import { nextTurnId, runTurn } from "../../controller/commands/turn.ts";
 import { cliRig, isFrozen, refusal, runs } from "./rig.ts";
 
+function turn(id: string): { id: string; prompt: string } {
+  return { id, prompt: "x" };
+}
+
 describe("turn", () => {
   it("appends a turn with the next free number and says that no controller runs", async () => {
     await using rig = cliRig();
@@ -23,7 +27,6 @@ describe("turn", () => {
   });
 
   it("numbers never collide with ids that people chose", () => {
-    const turn = (id: string) => ({ id, prompt: "x" });
     expect(nextTurnId([])).toBe("1");
     expect(nextTurnId([turn("1"), turn("7")])).toBe("8");
     expect(nextTurnId([turn("a"), turn("b")])).toBe("3");
@@ -40,7 +43,7 @@ describe("turn", () => {
       runTurn(rig.context, "b", { prompt: "z" }),
     ]);
 
-    expect((await rig.bottle()).spec.turns?.map((turn) => turn.id)).toEqual(["1", "2", "3", "4"]);
+    expect((await rig.bottle()).spec.turns?.map(({ id }) => id)).toEqual(["1", "2", "3", "4"]);
   });
 
   it("with --wait shows the agent's output and exits with its code", async () => {

@@ -4,7 +4,7 @@ import { StatusError } from "../../controller/api/errors.ts";
 import { ANNOTATIONS, API_VERSION } from "../../controller/api/meta.ts";
 import { Cache } from "../../controller/loop/cache.ts";
 import type { Store } from "../../controller/ports/store.ts";
-import { bottleDraft, memoryDatabase, SILENT, until } from "./tools.ts";
+import { bottleDraft, memoryDatabase, settled, SILENT, until } from "./tools.ts";
 
 const KEY = { namespace: "default", name: "a" };
 
@@ -213,7 +213,7 @@ describe("put", () => {
     expect(cache.bottle("default/a")).toBeDefined();
   });
 
-  it("never goes back to an older version, neither by a late answer nor by a late event", async () => {
+  it("never goes back to an older version when an answer is late", async () => {
     const { store } = memoryDatabase();
     const cache = new Cache(store, SILENT);
     const old = await store.create<"Bottle">(bottleDraft("a"));
@@ -223,6 +223,31 @@ describe("put", () => {
     cache.put(old);
 
     expect(cache.bottle("default/a")?.metadata.resourceVersion).toBe(young.metadata.resourceVersion);
+  });
+
+  it("is not undone by an event from before it", async () => {
+    const { store } = memoryDatabase();
+    const old = await store.create<"Bottle">(bottleDraft("a"));
+    const young = await store.update<"Bottle">({ ...old, spec: { ...old.spec, operatingMode: "Frozen" } });
+    const late: Store = {
+      ...store,
+      watch: async function* (_kinds, { signal }) {
+        yield { type: "MODIFIED", object: old } as never;
+        yield { type: "DELETED", object: old } as never;
+        await new Promise((done) => signal.addEventListener("abort", done));
+      },
+    };
+    const cache = new Cache(late, SILENT);
+    const stop = new AbortController();
+    const changed: string[] = [];
+
+    const running = cache.run({ changed: (key) => changed.push(key), synced() {} }, stop.signal);
+    await settled();
+
+    expect(cache.bottle("default/a")).toEqual(young);
+    expect(changed).toEqual([]);
+    stop.abort();
+    await running;
   });
 
   it("compares versions as numbers: 10 is younger than 9", () => {

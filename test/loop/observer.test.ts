@@ -83,6 +83,23 @@ describe("an observer", () => {
     expect(looks).toHaveLength(2);
   });
 
+  it("a look that waited its turn serves nobody who comes after it", async () => {
+    const { looks, mark, ask, answer } = bench();
+    const first = ask(mark());
+    const queued = ask(mark());
+    answer(0);
+    await first;
+    await settled();
+    answer(1);
+    await queued;
+
+    const late = ask(mark());
+    answer(2);
+
+    expect(await late).toEqual({ ok: true, observation: observation(2) });
+    expect(looks).toHaveLength(3);
+  });
+
   it("looks once at a time, also when somebody asks at the very moment at which a look ends", async () => {
     const { looks, mark, ask, answer } = bench();
     const first = ask(mark());

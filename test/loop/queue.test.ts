@@ -171,6 +171,7 @@ describe("a queue", () => {
 
     bench.queue.add("a");
     expect(bench.started).toHaveLength(2);
+    await vi.advanceTimersByTimeAsync(6000);
     await bench.end("a");
     await vi.advanceTimersByTimeAsync(60_000);
 

@@ -132,10 +132,11 @@ describe("a rejection", () => {
   });
 });
 
-describe("a manifest", () => {
-  const manifest = (more: object) =>
-    draftOf({ ...bottleDraft("b"), ...more } as unknown as Parameters<typeof draftOf>[0]);
+function manifest(more: object): DeclaredDraft {
+  return draftOf({ ...bottleDraft("b"), ...more } as unknown as Parameters<typeof draftOf>[0]);
+}
 
+describe("a manifest", () => {
   it("may hold what a server fills in, which is ignored", () => {
     const metadata = { name: "b", uid: "u", resourceVersion: "7", creationTimestamp: "x", finalizers: ["f"] };
     expect(manifest({ metadata, status: {} }).metadata).toEqual({ name: "b" });

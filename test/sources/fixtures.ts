@@ -100,6 +100,11 @@ export function folderRig(reuse?: { dir: string; store: Store }): FolderRig {
   };
 }
 
+export async function withFolder(body: (rig: FolderRig) => Promise<void>): Promise<void> {
+  await using rig = folderRig();
+  await body(rig);
+}
+
 export function bottleYaml(name: string, more: { turns?: string[]; spec?: string } = {}): string {
   const turns = (more.turns ?? ["say hello"]).map(
     (prompt, index) => `    - { id: "${index + 1}", prompt: "${prompt}" }`,

@@ -7,13 +7,16 @@ import { bottleYaml, countingStore, folderRig, SILENT } from "./fixtures.ts";
 
 const WAIT = { timeout: 10_000, interval: 20 };
 
+function now(): number {
+  return Date.now();
+}
+
 /** The source as `serve` runs it, on the clock of the wall; `pollMs` so long that only hints can be what wakes it. */
 async function running(
   body: (rig: ReturnType<typeof folderRig>, writes: () => string[]) => Promise<void>,
 ): Promise<void> {
   await using rig = folderRig();
   const { store, writes } = countingStore(rig.store);
-  const now = () => Date.now();
   const events = createEventRecorder({ store: rig.store, now, log: SILENT });
   const source = createFolderSource({
     dir: rig.dir,
