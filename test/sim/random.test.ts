@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { CALL_FAULTS, type Fault } from "../../backends/fake/index.ts";
 import { planBottle } from "../../controller/plan/plan-bottle.ts";

@@ -1,10 +1,9 @@
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { Bottle } from "../../controller/api/bottle.ts";
-import { ANNOTATIONS, API_VERSION } from "../../controller/api/meta.ts";
-import type { Draft } from "../../controller/ports/store.ts";
-import { bottleYaml, folderRig, withFolder } from "./fixtures.ts";
+import { ANNOTATIONS } from "../../controller/api/meta.ts";
+import { applyDraft } from "../../controller/sources/apply.ts";
+import { bottleDraft, bottleYaml, folderRig, withFolder } from "./fixtures.ts";
 
 describe("what a folder declares no more", () => {
   it("is deleted after two looks a second apart, not after one", () =>
@@ -26,12 +25,7 @@ describe("what a folder declares no more", () => {
 
   it("is let go, not deleted, if it was there before the folder declared it", () =>
     withFolder(async (rig) => {
-      const spec = {
-        agent: { provider: { type: "Custom", custom: { command: ["agent"] } } },
-        operatingMode: "Running",
-      };
-      const metadata = { name: "a", namespace: "default" };
-      await rig.store.create({ apiVersion: API_VERSION, kind: "Bottle", metadata, spec } as Draft<Bottle>);
+      await applyDraft(rig.store, bottleDraft("a"));
       rig.write("a.yaml", bottleYaml("a"));
       rig.write("b.yaml", bottleYaml("b"));
       await rig.settle();
