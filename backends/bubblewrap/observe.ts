@@ -47,8 +47,8 @@ function viewOf(context: Context, name: string): BottleView | undefined {
   if (bottle === undefined || bottle.meta.owner !== context.owner) return undefined;
   const units = listUnits(bottle).map(toUnit);
   const disk = PARTS.flatMap((part) => toPart(bottle, part));
-  // Between its creation and its first part, and between the removal of its last part and its own, a directory is nothing to act on.
-  if (units.length === 0 && disk.length === 0) return undefined;
+  // A crash between the removal of the last part and that of the directory leaves this. It is shown as what is not worth keeping, so that it goes.
+  if (units.length === 0 && disk.length === 0) disk.push(partOf(bottle, "sockets"));
   const { uid, namespace } = bottle.meta;
   return { uid, namespace, name: bottle.meta.name, units, disk };
 }
@@ -70,5 +70,9 @@ function toUnit({ spec, state, mark, end }: UnitEntry): Unit {
 
 function toPart(bottle: Bottle, part: DiskPart["part"]): DiskPart[] {
   if (!existsSync(partDir(bottle, part))) return [];
-  return [{ id: partId(bottle, part), part, kind: "Directory", createdMs: bottle.meta.createdMs }];
+  return [partOf(bottle, part)];
+}
+
+function partOf(bottle: Bottle, part: DiskPart["part"]): DiskPart {
+  return { id: partId(bottle, part), part, kind: "Directory", createdMs: bottle.meta.createdMs };
 }

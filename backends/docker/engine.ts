@@ -1,4 +1,5 @@
-import Docker from "dockerode";
+import { createRequire } from "node:module";
+import type Docker from "dockerode";
 import { BackendError } from "../../controller/ports/backend.ts";
 import { translate } from "./errors.ts";
 
@@ -25,10 +26,13 @@ export interface Engine {
 const CALL_MS_MAX = 60_000;
 
 export function createEngine(options: { socketPath?: string | undefined; failpoint?: Failpoint | undefined }): Engine {
-  const docker = new Docker(options.socketPath === undefined ? undefined : { socketPath: options.socketPath });
+  let docker: Docker | undefined;
   const address = options.socketPath ?? process.env["DOCKER_HOST"] ?? "/var/run/docker.sock";
   return {
-    docker,
+    get docker() {
+      docker ??= connect(options.socketPath);
+      return docker;
+    },
     async call(label, request, callOptions = {}) {
       options.failpoint?.(label, "before");
       const result = await bounded(label, address, request, callOptions);
@@ -36,6 +40,12 @@ export function createEngine(options: { socketPath?: string | undefined; failpoi
       return result;
     },
   };
+}
+
+/** Loaded when the engine is first talked to: it takes longer than most commands, and most commands do not need it. */
+function connect(socketPath: string | undefined): Docker {
+  const Client: typeof Docker = createRequire(import.meta.url)("dockerode");
+  return new Client(socketPath === undefined ? undefined : { socketPath });
 }
 
 async function bounded<T>(

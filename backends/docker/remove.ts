@@ -30,11 +30,16 @@ function isGuarding(role: string): boolean {
   return role === "holder" || role === "guard";
 }
 
+/** What has exited needs no guard any more and goes along with it: a freeze then takes the time of one removal, not of two. */
 async function removeInOrder(context: Context, units: readonly Listed[], signal?: AbortSignal): Promise<void> {
-  for (const guarding of [false, true]) {
-    const group = units.filter(({ facts }) => isGuarding(facts.role) === guarding);
+  for (const first of [true, false]) {
+    const group = units.filter((unit) => needsGuard(unit) === first);
     await Promise.all(group.map(({ id, facts }) => removeContainer(context, id, facts.role, signal)));
   }
+}
+
+function needsGuard({ facts, state }: Listed): boolean {
+  return !isGuarding(facts.role) && state !== "exited";
 }
 
 /** Killed and removed with its anonymous volumes. Absent is success; a removal that somebody else began is waited for. */

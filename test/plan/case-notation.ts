@@ -66,7 +66,7 @@ export function unit(line: string, context: { now: number; index: number; specHa
     state: known,
     specHash: old ? "old-spec" : context.specHash,
     turn,
-    createdMs: now - 60_000 + index,
+    createdMs: Math.min(ranMs, now - 60_000) + index,
     startedMs: known === "created" ? undefined : Math.min(ranMs, now - DEFAULT_AGO_S * 1000),
     finishedMs: known === "exited" ? ranMs : undefined,
     exit:

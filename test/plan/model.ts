@@ -150,7 +150,9 @@ export class Model {
         return undefined;
       case "removeUnits":
         this.units = this.units.filter((unit) => !step.unitIds.includes(unit.id));
-        if (this.units.length === 0) this.disk = this.disk.filter(({ part }) => part !== "sockets");
+        if (this.ids("holder").length + this.ids("guard").length === 0) {
+          this.disk = this.disk.filter(({ part }) => part !== "sockets");
+        }
         return undefined;
       case "removeDisk":
         refuseUnless(this.units.length === 0, "removing a disk in use");
