@@ -167,8 +167,9 @@ interface Declaration {
 }
 
 function declarationOf(draft: DeclaredDraft): Declaration {
-  const turns = draft.kind === "Bottle" ? (draft.spec.turns ?? []).map((turn) => turn.id) : [];
-  return { fields: Object.keys(fieldsOf(draft.spec)).sort(), turns };
+  // The draft is as somebody wrote it: what is no list of turns has none, and admission says so.
+  const turns = draft.kind === "Bottle" ? (itemsOf(draft.spec.turns ?? []) ?? []) : [];
+  return { fields: Object.keys(fieldsOf(draft.spec)).sort(), turns: turns.map((turn) => turn.id) };
 }
 
 function readDeclared(text: string | undefined): Declaration {

@@ -277,13 +277,15 @@ describe("a watch that breaks", () => {
     vi.useFakeTimers();
     const { store, seen } = breaking([() => Promise.reject(new StatusError("Gone", "too old"))]);
     const { stop, running, cache } = follow(store);
+    await store.create<"Bottle">(bottleDraft("gone"));
     await vi.advanceTimersByTimeAsync(0);
     await store.create<"Bottle">(bottleDraft("a"));
+    await store.delete("Bottle", { namespace: "default", name: "gone" });
 
     await vi.advanceTimersByTimeAsync(1000);
 
     expect(seen.lists).toBe(2);
-    expect(cache.bottle("default/a")).toBeDefined();
+    expect([...cache.bottles()].map((bottle) => bottle.metadata.name)).toEqual(["a"]);
     stop.abort();
     await running;
   });

@@ -184,6 +184,7 @@ describe("a controller that is to end", () => {
     await rig.advance(500);
 
     expect(rig.state.ended).toBe(true);
+    expect(vi.getTimerCount()).toBe(0);
   });
 
   it("ends also if it was to end before it began, and was never ready", async () => {

@@ -22,6 +22,7 @@ function bench() {
 describe("the folded journals", () => {
   it("what was appended is known at once and stored", async () => {
     const { journal, journals } = bench();
+    await journals.stateOf({ uid: "a", resourceVersion: "1" });
 
     await journals.append("a", [STARTING, FROZEN]);
 

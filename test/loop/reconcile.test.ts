@@ -1,73 +1,13 @@
 import { describe, expect, it } from "vitest";
-import type { Bottle, BottleStatus } from "../../controller/api/bottle.ts";
-import { createBackendSet, type DefaultBackend } from "../../controller/loop/backend-set.ts";
-import { Cache } from "../../controller/loop/cache.ts";
-import { createJournals } from "../../controller/loop/journals.ts";
-import { Reconciler, type ReconcilerOptions } from "../../controller/loop/reconcile.ts";
-import type { Desired, Observed } from "../../controller/plan/situation.ts";
+import { StatusError } from "../../controller/api/errors.ts";
+import { API_VERSION } from "../../controller/api/meta.ts";
 import type { Plan, Step } from "../../controller/plan/steps.ts";
 import { BackendError, type Backend, type BackendErrorKind } from "../../controller/ports/backend.ts";
-import { StatusError } from "../../controller/api/errors.ts";
 import type { Store } from "../../controller/ports/store.ts";
-import { bottleDraft, memoryDatabase, recordedEvents, recordingBackend, SILENT } from "./tools.ts";
+import { KEY, reconcileBench } from "./reconcile-bench.ts";
 
-const KEY = "default/a";
 const STOP: Step = { kind: "removeUnits", unitIds: ["x"] };
 const DISK: Step = { kind: "removeDisk" };
-
-interface Given {
-  plan?: (observed: Observed, desired: Desired) => Partial<Plan>;
-  answers?: Partial<Backend>;
-  /** Between the loop and the store. */
-  wrap?: (store: Store) => Store;
-  defaultBackend?: DefaultBackend;
-}
-
-/** A reconciler whose planner says what the test wants; everything below it is real but for the backend. */
-async function bench(given: Given = {}) {
-  const { store, journal, transcripts } = memoryDatabase();
-  const { backend, calls } = recordingBackend(given.answers);
-  const { events, told } = recordedEvents();
-  const cache = new Cache(store, SILENT);
-  const inputs: { desired: Desired; observed: Observed }[] = [];
-  const options: ReconcilerOptions = {
-    store: given.wrap?.(store) ?? store,
-    cache,
-    journals: createJournals(journal),
-    transcripts,
-    backends: createBackendSet([backend], given.defaultBackend ?? (async () => ({ ok: true, name: "fake" }))),
-    events,
-    log: SILENT,
-    now: () => 1000,
-    defaultImage: "image",
-    plan: (desired, observed) => {
-      inputs.push({ desired, observed });
-      return { steps: [], status: statusOf(desired.bottle), ...given.plan?.(observed, desired) };
-    },
-    signal: new AbortController().signal,
-  };
-  const reconciler = new Reconciler(options);
-  await store.create<"Bottle">(bottleDraft("a"));
-  await cache.load();
-  return {
-    store,
-    journal,
-    cache,
-    calls,
-    told,
-    inputs,
-    pass: () => reconciler.reconcile(KEY, options.backends.mark()),
-    stored: async () => {
-      const bottle = await store.get("Bottle", { namespace: "default", name: "a" });
-      if (bottle === undefined) throw new Error("the bottle is gone");
-      return bottle;
-    },
-  };
-}
-
-function statusOf(bottle: Bottle): BottleStatus {
-  return { bottleID: bottle.metadata.uid };
-}
 
 function refusing(kind: BackendErrorKind): Partial<Backend> {
   return { removeUnits: () => Promise.reject(new BackendError(kind, "EngineError", "the engine says no")) };
@@ -79,7 +19,7 @@ function removing(): Partial<Plan> {
 
 describe("a pass", () => {
   it("over a bottle that is gone does nothing", async () => {
-    const { store, cache, inputs, pass } = await bench();
+    const { store, cache, inputs, pass } = await reconcileBench();
     await store.delete("Bottle", { namespace: "default", name: "a" });
     await cache.load();
 
@@ -88,7 +28,7 @@ describe("a pass", () => {
   });
 
   it("gives the planner the bottle, its references, its backend, its journal and what the backend shows", async () => {
-    const { journal, cache, inputs, pass } = await bench();
+    const { journal, cache, inputs, pass } = await reconcileBench();
     const bottle = cache.bottle(KEY);
     await journal.append(bottle?.metadata.uid ?? "", [{ type: "Frozen", timeMs: 7 }]);
 
@@ -104,19 +44,19 @@ describe("a pass", () => {
   });
 
   it("wants another pass at once after steps, because it must see what they did", async () => {
-    const { pass } = await bench({ plan: () => ({ steps: [STOP], requeueAfterMs: 9000 }) });
+    const { pass } = await reconcileBench({ plan: () => ({ steps: [STOP], requeueAfterMs: 9000 }) });
 
     expect(await pass()).toEqual({ steps: 1, requeueAfterMs: 0 });
   });
 
   it("without steps waits as long as the plan says", async () => {
-    const { pass } = await bench({ plan: () => ({ requeueAfterMs: 9000 }) });
+    const { pass } = await reconcileBench({ plan: () => ({ requeueAfterMs: 9000 }) });
 
     expect(await pass()).toEqual({ steps: 0, requeueAfterMs: 9000 });
   });
 
   it("does the steps in order and ends at the first that fails", async () => {
-    const { calls, pass } = await bench({
+    const { calls, pass } = await reconcileBench({
       plan: () => ({ steps: [DISK, STOP, DISK] }),
       answers: refusing("Conflict"),
     });
@@ -128,7 +68,7 @@ describe("a pass", () => {
 
   it("tells the event of a step once, after the step is done", async () => {
     const event = { type: "Normal", reason: "Frozen", message: "only the disk is left" } as const;
-    const { told, pass, stored } = await bench({ plan: () => ({ steps: [{ ...STOP, event }, DISK] }) });
+    const { told, pass, stored } = await reconcileBench({ plan: () => ({ steps: [{ ...STOP, event }, DISK] }) });
 
     await pass();
 
@@ -138,7 +78,7 @@ describe("a pass", () => {
 
   it("does not tell the event of a step that failed", async () => {
     const event = { type: "Normal", reason: "Frozen", message: "only the disk is left" } as const;
-    const { told, pass } = await bench({
+    const { told, pass } = await reconcileBench({
       plan: () => ({ steps: [{ ...STOP, event }] }),
       answers: refusing("Conflict"),
     });
@@ -149,7 +89,7 @@ describe("a pass", () => {
   });
 
   it("carries what one step wrote to the store to the next", async () => {
-    const { stored, pass } = await bench({
+    const { stored, pass } = await reconcileBench({
       plan: () => ({ steps: [{ kind: "addFinalizer" }, { kind: "removeFinalizer" }] }),
     });
 
@@ -157,21 +97,37 @@ describe("a pass", () => {
 
     expect((await stored()).metadata.finalizers ?? []).toEqual([]);
   });
+
+  it("carries what it wrote to the store to the next pass, which may come before the watch tells", async () => {
+    const { cache, stored, pass } = await reconcileBench({ plan: () => ({ steps: [{ kind: "addFinalizer" }] }) });
+
+    await pass();
+
+    expect(cache.bottle(KEY)).toEqual(await stored());
+  });
 });
 
 describe("the status", () => {
   it("is written only if it changed", async () => {
-    const { stored, pass } = await bench();
+    const writes: unknown[] = [];
+    const { pass } = await reconcileBench({
+      wrap: (store) => ({
+        ...store,
+        patchStatus: (kind, key, patch) => {
+          writes.push(patch.status);
+          return store.patchStatus(kind, key, patch);
+        },
+      }),
+    });
     await pass();
-    const { resourceVersion } = (await stored()).metadata;
 
     await pass();
 
-    expect((await stored()).metadata.resourceVersion).toBe(resourceVersion);
+    expect(writes).toHaveLength(1);
   });
 
   it("is written before the steps, so that people see why a long step is under way", async () => {
-    const { store, pass, calls } = await bench({
+    const { store, pass, calls } = await reconcileBench({
       plan: () => ({ steps: [STOP] }),
       answers: {
         removeUnits: async () => {
@@ -187,7 +143,7 @@ describe("the status", () => {
   });
 
   it("goes into the cache, so that the next pass does not write it again", async () => {
-    const { cache, pass } = await bench();
+    const { cache, pass } = await reconcileBench();
 
     await pass();
 
@@ -202,7 +158,7 @@ describe("the status", () => {
         await store.update<"Bottle">({ ...bottle, spec: { ...bottle.spec, operatingMode: "Frozen" } });
       },
     };
-    const { inputs, calls, pass } = await bench({
+    const { inputs, calls, pass } = await reconcileBench({
       plan: () => ({ steps: [DISK] }),
       wrap: (store) => ({
         ...store,
@@ -224,7 +180,7 @@ describe("the status", () => {
 
 describe("a step that fails", () => {
   it("is in the next observation, with how often it failed in a row", async () => {
-    const { inputs, pass } = await bench({ plan: removing, answers: refusing("Conflict") });
+    const { inputs, pass } = await reconcileBench({ plan: removing, answers: refusing("Conflict") });
     for (let passes = 0; passes < 3; passes += 1) await pass();
 
     expect(inputs.map(({ observed }) => observed.failure?.count)).toEqual([undefined, 1, 2]);
@@ -239,7 +195,7 @@ describe("a step that fails", () => {
 
   it("is forgotten when a step succeeds", async () => {
     const failing = { now: true };
-    const { inputs, pass } = await bench({
+    const { inputs, pass } = await reconcileBench({
       plan: removing,
       answers: {
         removeUnits: () =>
@@ -256,7 +212,10 @@ describe("a step that fails", () => {
   });
 
   it("is forgotten when the spec changes: it may be mended", async () => {
-    const { store, cache, stored, inputs, pass } = await bench({ plan: removing, answers: refusing("Invalid") });
+    const { store, cache, stored, inputs, pass } = await reconcileBench({
+      plan: removing,
+      answers: refusing("Invalid"),
+    });
     await pass();
     const bottle = await stored();
     await store.update<"Bottle">({ ...bottle, spec: { ...bottle.spec, operatingMode: "Frozen" } });
@@ -268,15 +227,31 @@ describe("a step that fails", () => {
     expect(inputs[2]?.observed.failure?.count).toBe(1);
   });
 
+  it("is forgotten when what the bottle refers to changes: it may be mended", async () => {
+    const { store, cache, inputs, pass } = await reconcileBench({
+      plan: removing,
+      answers: refusing("Conflict"),
+      spec: { templateRefs: [{ name: "t" }] },
+    });
+    await pass();
+    const metadata = { name: "t", namespace: "default" };
+    await store.create<"BottleTemplate">({ apiVersion: API_VERSION, kind: "BottleTemplate", metadata, spec: {} });
+    await cache.load();
+
+    await pass();
+
+    expect(inputs[1]?.observed.failure).toBeUndefined();
+  });
+
   it("as Invalid is held by the next plan, which comes at once and tells people", async () => {
-    const { told, pass } = await bench({ plan: removing, answers: refusing("Invalid") });
+    const { told, pass } = await reconcileBench({ plan: removing, answers: refusing("Invalid") });
 
     expect(await pass()).toEqual({ steps: 0, requeueAfterMs: 0 });
     expect(told).toMatchObject([{ type: "Warning", reason: "EngineError", message: "the engine says no" }]);
   });
 
   it("as Invalid and is not held does not spin: the second time it waits like any failure", async () => {
-    const { pass } = await bench({ plan: removing, answers: refusing("Invalid") });
+    const { pass } = await reconcileBench({ plan: removing, answers: refusing("Invalid") });
     await pass();
 
     await expect(pass()).rejects.toMatchObject({ kind: "Invalid" });
@@ -285,7 +260,7 @@ describe("a step that fails", () => {
   it.each(["Transient", "Unavailable"] as const)(
     "as %s is thrown, so that the queue waits longer and longer",
     async (kind) => {
-      const { told, pass } = await bench({ plan: removing, answers: refusing(kind) });
+      const { told, pass } = await reconcileBench({ plan: removing, answers: refusing(kind) });
 
       await expect(pass()).rejects.toMatchObject({ kind });
       expect(told).toHaveLength(1);
@@ -295,7 +270,7 @@ describe("a step that fails", () => {
   it.each(["Conflict", "NotFound"] as const)(
     "as %s is mended by looking again: soon, five times, then with the patience of the queue",
     async (kind) => {
-      const { pass } = await bench({ plan: removing, answers: refusing(kind) });
+      const { pass } = await reconcileBench({ plan: removing, answers: refusing(kind) });
 
       for (let retries = 0; retries < 5; retries += 1) {
         expect(await pass()).toEqual({ steps: 0, requeueAfterMs: 200 });
@@ -305,7 +280,7 @@ describe("a step that fails", () => {
   );
 
   it("as Conflict is told to nobody: it is over before a person could read it", async () => {
-    const { told, pass } = await bench({ plan: removing, answers: refusing("Conflict") });
+    const { told, pass } = await reconcileBench({ plan: removing, answers: refusing("Conflict") });
 
     await pass();
 
@@ -313,7 +288,7 @@ describe("a step that fails", () => {
   });
 
   it.each(["Conflict", "NotFound"] as const)("in the store as %s brings another look, no alarm", async (reason) => {
-    const { told, inputs, pass } = await bench({
+    const { told, inputs, pass } = await reconcileBench({
       plan: () => ({ steps: [{ kind: "addFinalizer" }] }),
       wrap: (store) => ({ ...store, update: () => Promise.reject(new StatusError(reason, "it changed")) }),
     });
@@ -325,7 +300,7 @@ describe("a step that fails", () => {
   });
 
   it("by a bug is thrown and remembered by nobody", async () => {
-    const { told, pass } = await bench({
+    const { told, pass } = await reconcileBench({
       plan: removing,
       answers: { removeUnits: () => Promise.reject(new TypeError("a bug")) },
     });
@@ -337,7 +312,7 @@ describe("a step that fails", () => {
 
 describe("the backend of a pass", () => {
   it("that cannot be observed is unseen, with what it said", async () => {
-    const { inputs, pass } = await bench({
+    const { inputs, pass } = await reconcileBench({
       answers: { observe: () => Promise.reject(new BackendError("Unavailable", "EngineUnavailable", "no engine")) },
     });
 
@@ -351,7 +326,7 @@ describe("the backend of a pass", () => {
   });
 
   it("that there is none is told as the reason why nothing is seen", async () => {
-    const { inputs, pass } = await bench({
+    const { inputs, pass } = await reconcileBench({
       defaultBackend: async () => ({ ok: false, reason: "NoBackend", message: "install Docker" }),
     });
 
@@ -361,8 +336,16 @@ describe("the backend of a pass", () => {
     expect(inputs[0]?.observed.view).toEqual({ state: "unseen", reason: "NoBackend", message: "install Docker" });
   });
 
+  it("is the one that the bottle names, not the default", async () => {
+    const { inputs, pass } = await reconcileBench({ spec: { backend: { type: "Docker" } } });
+
+    await pass();
+
+    expect(inputs[0]?.desired.backend).toMatchObject({ ok: false, reason: "BackendUnknown" });
+  });
+
   it("is the one of the first launch for good, whatever the default is by now", async () => {
-    const { journal, stored, inputs, pass } = await bench();
+    const { journal, stored, inputs, pass } = await reconcileBench();
     const { uid } = (await stored()).metadata;
     const launch = { type: "LaunchIntended", timeMs: 1, backend: "gone", generation: 1, templateDigest: "d" } as const;
     await journal.append(uid, [launch]);
