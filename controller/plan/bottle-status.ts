@@ -20,7 +20,7 @@ type Verdict = Pick<Condition, "status" | "reason" | "message">;
 
 /** The whole status, from the situation and the decision alone; earlier status lends nothing but transition times. */
 export function bottleStatus(situation: Situation, note: Note): BottleStatus {
-  const { bottle, desired, holder, guard, deleting } = situation;
+  const { bottle, desired, deleting } = situation;
   const verdicts: Partial<Record<ConditionType, Verdict>> = {
     Accepted: accepted(situation),
     ResolvedRefs: resolvedRefs(situation),
@@ -43,10 +43,7 @@ export function bottleStatus(situation: Situation, note: Note): BottleStatus {
     resolved: desired.resolution.ok
       ? { templateDigest: desired.resolution.digest, image: imageOf(situation) }
       : undefined,
-    guard: [
-      { name: "guard", ready: guard?.state === "running" },
-      { name: "holder", ready: holder?.state === "running" },
-    ],
+    guard: guardStatus(situation),
     turns,
     lastTurn: lastTurn(turns),
     disk: diskStatus(situation),
@@ -73,7 +70,9 @@ function resolvedRefs({ desired: { resolution } }: Situation): Verdict {
   return verdict(false, resolution.reason, resolution.message);
 }
 
-function guardReady({ live, holder, guard }: Situation): Verdict {
+/** Of a backend that cannot be seen nothing is said anew: what was known stays. */
+function guardReady({ live, holder, guard, unseen }: Situation): Verdict | undefined {
+  if (unseen !== undefined) return undefined;
   if (live) return verdict(true, "Running", "holder and guard run");
   if (holder === undefined && guard === undefined)
     return verdict(false, "NotRunning", "there is neither holder nor guard");
@@ -91,7 +90,8 @@ function frozen({ journal, standing, unseen }: Situation, note: Note): Verdict {
   return verdict(false, note.reason, note.message);
 }
 
-function agentRunning({ running }: Situation): Verdict {
+function agentRunning({ running, unseen }: Situation): Verdict | undefined {
+  if (unseen !== undefined) return undefined;
   if (running === undefined) return verdict(false, "NotRunning", "no turn is running");
   return verdict(true, "TurnRunning", `turn "${running.turn}" is running`);
 }
@@ -143,13 +143,15 @@ function imageOf({ desired }: Situation): string | undefined {
   return resolution.template.image ?? defaultImage;
 }
 
-function turnStatus(id: string, { journal, agents }: Situation): TurnStatus {
+function turnStatus(id: string, { journal, agents, unseen }: Situation): TurnStatus {
   const history = historyOf(journal, id);
+  // Of a run that is on record as started nothing else is known while the backend cannot be seen.
+  const running = unseen !== undefined && history.starting > history.finished;
   const unit = agents.find((agent) => agent.turn === id && agent.unit.state === "running")?.unit;
   const ended = history.last;
   return prune({
     id,
-    state: turnState(history, unit !== undefined),
+    state: turnState(history, running || unit !== undefined),
     outcome: unit === undefined ? ended?.outcome : undefined,
     exitCode: unit === undefined ? ended?.exitCode : undefined,
     attempts: Math.max(history.starting, history.finished),
@@ -169,7 +171,16 @@ function lastTurn(turns: readonly TurnStatus[]): BottleStatus["lastTurn"] {
   return prune({ id: last.id, outcome: last.outcome ?? last.state, exitCode: last.exitCode });
 }
 
-function diskStatus({ disk, journal }: Situation): BottleStatus["disk"] {
+function guardStatus({ bottle, unseen, guard, holder }: Situation): BottleStatus["guard"] {
+  if (unseen !== undefined) return bottle.status?.guard;
+  return [
+    { name: "guard", ready: guard?.state === "running" },
+    { name: "holder", ready: holder?.state === "running" },
+  ];
+}
+
+function diskStatus({ bottle, unseen, disk, journal }: Situation): BottleStatus["disk"] {
+  if (unseen !== undefined) return bottle.status?.disk;
   const workspace = disk.find((part) => part.part === "workspace");
   if (workspace === undefined) return undefined;
   return prune({ kind: workspace.kind, id: workspace.id, frozenTime: optionalTime(journal.frozenMs) });

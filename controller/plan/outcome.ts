@@ -1,21 +1,21 @@
 import type { TurnOutcome } from "../api/bottle.ts";
 import { unreachable } from "../api/errors.ts";
 import type { JournalEntry } from "../ports/journal.ts";
+import type { TurnHistory } from "./journal-state.ts";
 import { BREAKDOWNS_MAX } from "./limits.ts";
 import type { AgentUnit, Situation } from "./situation.ts";
 import type { EventNote } from "./steps.ts";
+
+type TurnFinished = Extract<JournalEntry, { type: "TurnFinished" }>;
 
 /** Codes of a process that was ended from outside: 128 + SIGKILL, 128 + SIGTERM. */
 const KILLED_CODES: readonly number[] = [137, 143];
 
 /** How an exited run ended, as a journal entry and the event that tells of it. */
-export function outcomeOf(
-  situation: Situation,
-  agent: AgentUnit,
-): { entry: Extract<JournalEntry, { type: "TurnFinished" }>; event: EventNote } {
-  const { unit, turn, attempt, history } = agent;
+export function outcomeOf(situation: Situation, agent: AgentUnit): { entry: TurnFinished; event: EventNote } {
+  const { unit, turn, attempt } = agent;
   const found = outcome(situation, agent);
-  const worn = found === "Interrupted" && !frozen(agent) && history.breakdowns + 1 >= BREAKDOWNS_MAX;
+  const worn = found === "Interrupted" && wornOut(agent);
   const entry = {
     type: "TurnFinished",
     timeMs: situation.now,
@@ -42,11 +42,26 @@ function outcome({ holder }: Situation, agent: AgentUnit): TurnOutcome {
   return "Failed";
 }
 
-function frozen({ history, attempt }: AgentUnit): boolean {
-  return history.stop?.attempt === attempt && history.stop.reason === "Freeze";
+/** How a run ended whose unit is gone: it was ended, or it was interrupted. */
+export function vanishedOutcome(
+  situation: Situation,
+  run: { turn: string; attempt: number; history: TurnHistory },
+): { entry: TurnFinished; event: EventNote } {
+  const { turn, attempt, history } = run;
+  const late = history.stop?.attempt === attempt && history.stop.reason === "Deadline";
+  const worn = !late && wornOut(run);
+  const outcome = late ? "DeadlineExceeded" : worn ? "Failed" : "Interrupted";
+  const entry = { type: "TurnFinished", timeMs: situation.now, turn, attempt, outcome, endMs: situation.now } as const;
+  return { entry, event: eventOf(entry, worn) };
 }
 
-function eventOf(entry: Extract<JournalEntry, { type: "TurnFinished" }>, worn: boolean): EventNote {
+/** Whether another breakdown is one too many. A freeze is none. */
+function wornOut({ history, attempt }: { history: TurnHistory; attempt: number }): boolean {
+  const frozen = history.stop?.attempt === attempt && history.stop.reason === "Freeze";
+  return !frozen && history.breakdowns + 1 >= BREAKDOWNS_MAX;
+}
+
+function eventOf(entry: TurnFinished, worn: boolean): EventNote {
   const what = `turn "${entry.turn}"`;
   const code = entry.exitCode === undefined ? "no exit code" : `exit code ${entry.exitCode}`;
   switch (entry.outcome) {

@@ -1,10 +1,11 @@
 import type { StopReason } from "../ports/journal.ts";
 import { ANNOTATIONS, FINALIZER } from "../api/meta.ts";
+import { historyOf } from "./journal-state.ts";
 import { STOP_GRACE_MS, UNSEEN_RETRY_MS } from "./limits.ts";
 import type { Decision, Rule } from "./rule.ts";
-import { outcomeOf } from "./outcome.ts";
+import { outcomeOf, vanishedOutcome } from "./outcome.ts";
 import type { AgentUnit, Situation } from "./situation.ts";
-import type { EventNote, Step } from "./steps.ts";
+import type { Step } from "./steps.ts";
 
 /** Steps of a deletion: only their failures hold it up. */
 const DESTROYING: readonly Step["kind"][] = ["removeUnits", "removeDisk", "forget", "removeFinalizer"];
@@ -31,11 +32,13 @@ const importing: Rule = ({ bottle }) => {
 };
 
 /** On a backend that cannot be observed nothing is started, stopped or removed. A bottle that should be down, and was when last seen, is left as it is. */
-const unseen: Rule = ({ unseen: why, wanted, journal }) => {
+const unseen: Rule = ({ unseen: why, wanted, journal, desired }) => {
   if (why === undefined) return undefined;
   const down = journal.launch === undefined || journal.frozenMs !== undefined;
   if (!wanted && down && journal.expiredMs === undefined) return undefined;
-  return { requeueAfterMs: UNSEEN_RETRY_MS, note: { state: "Reconciling", reason: why.reason, message: why.message } };
+  // A backend that is not there at all comes back only if a person does something.
+  const state = desired.backend.ok ? "Reconciling" : "Stalled";
+  return { requeueAfterMs: UNSEEN_RETRY_MS, note: { state, reason: why.reason, message: why.message } };
 };
 
 /** The end of a run is put on record before anything else happens to its unit. */
@@ -50,26 +53,19 @@ const collectEnded: Rule = (situation) => {
 };
 
 /** A run that was announced and is gone was removed by somebody else; it may have worked, so it is not simply started again. */
-const recordVanished: Rule = ({ bottle, journal, agents, now }) => {
-  for (const turn of bottle.spec.turns ?? []) {
-    const history = journal.turns.get(turn.id);
-    if (history === undefined || history.starting <= history.finished) continue;
+const recordVanished: Rule = (situation) => {
+  const { bottle, journal, agents, unseen: why } = situation;
+  if (why !== undefined) return undefined;
+  for (const { id: turn } of bottle.spec.turns ?? []) {
+    const history = historyOf(journal, turn);
     const attempt = history.starting;
-    if (agents.some((agent) => agent.turn === turn.id && agent.attempt === attempt)) continue;
-    const event: EventNote = {
-      type: "Warning",
-      reason: "TurnInterrupted",
-      message: `turn "${turn.id}" was interrupted: its unit is gone from the backend`,
-    };
+    if (attempt <= history.finished || agents.some((agent) => agent.turn === turn && agent.attempt === attempt))
+      continue;
+    const { entry, event } = vanishedOutcome(situation, { turn, attempt, history });
+    const message = `the unit of turn "${turn}" is gone from the backend`;
     return {
-      steps: [
-        {
-          kind: "record",
-          entries: [{ type: "TurnFinished", timeMs: now, turn: turn.id, attempt, outcome: "Interrupted", endMs: now }],
-          event,
-        },
-      ],
-      note: { state: "Reconciling", reason: "TurnInterrupted", message: event.message },
+      steps: [{ kind: "record", entries: [entry], event }],
+      note: { state: "Reconciling", reason: "TurnInterrupted", message },
     };
   }
   return undefined;

@@ -9,20 +9,6 @@ import type { Decision, Rule } from "./rule.ts";
 import type { AgentUnit, Situation } from "./situation.ts";
 import type { Step } from "./steps.ts";
 
-/** A bottle that has worked has a disk. Without it the agent would start over as if nothing had been, so nothing starts. */
-const diskLost: Rule = ({ disk, journal, bottle }) => {
-  const worked = (bottle.spec.turns ?? []).some((turn) => historyOf(journal, turn.id).starting > 0);
-  const parts = disk.map((part) => part.part);
-  if (!worked || (parts.includes("home") && parts.includes("workspace"))) return undefined;
-  return {
-    note: {
-      state: "Stalled",
-      reason: "DiskLost",
-      message: "the bottle's disk is gone from the backend: delete the bottle, or import an export of it",
-    },
-  };
-};
-
 const unresolved: Rule = ({ desired }) => {
   if (desired.resolution.ok) return undefined;
   return { note: { state: "Stalled", reason: desired.resolution.reason, message: desired.resolution.message } };
@@ -30,8 +16,7 @@ const unresolved: Rule = ({ desired }) => {
 
 const unserved: Rule = ({ desired }) => {
   const { backend, resolution } = desired;
-  if (!backend.ok) return { note: { state: "Stalled", reason: backend.reason, message: backend.message } };
-  if (!resolution.ok) return undefined;
+  if (!backend.ok || !resolution.ok) return undefined;
   const reasons = unservedReasons(resolution.template, backend);
   if (reasons.length === 0) return undefined;
   return { note: { state: "Stalled", reason: "NotServed", message: reasons.join("; ") } };
@@ -74,12 +59,15 @@ const held: Rule = ({ failure, now }) => {
 
 /** What stands in the way of the next run: recorded runs, runs of another turn, a holder or guard that is down or made from another blueprint. */
 const clear: Rule = (situation) => {
-  const { units, holder, guard, agents, next } = situation;
+  const { units, holder, guard, agents, next, journal } = situation;
   const blueprint = blueprintFor(situation);
   if (blueprint === undefined) return undefined;
-  const stale = [holder, guard].some(
-    (unit) => unit !== undefined && (unit.state === "exited" || unit.specHash !== blueprint.specHash),
+  // A guard that was made anew for a holder that was probed with another one has not been probed.
+  const halved = guard === undefined && holder !== undefined && journal.probe?.holderId === holder.id;
+  const replaced = [holder, guard].some(
+    (unit) => unit?.state === "exited" || (unit !== undefined && unit.specHash !== blueprint.specHash),
   );
+  const stale = halved || replaced;
   const orphaned = holder === undefined && agents.length > 0;
   const doomed =
     stale || orphaned
@@ -220,7 +208,6 @@ function progress({ failure }: Situation, reason: string, message: string): Deci
 
 /** What is starting. */
 export const launchRules: readonly Rule[] = [
-  diskLost,
   unresolved,
   unserved,
   commandNotFound,

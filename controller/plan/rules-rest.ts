@@ -94,5 +94,17 @@ function restMessage({ next, journal, bottle }: Situation): string {
     : "only the disk is left";
 }
 
+/**
+ * A bottle that has worked has a disk. Without it the agent would start over as if nothing had been, so nothing starts, and people are told at once.
+ */
+const diskLost: Rule = ({ disk, journal, bottle, unseen, units }) => {
+  if (unseen !== undefined || units.length > 0) return undefined;
+  const worked = (bottle.spec.turns ?? []).some((turn) => journal.turns.has(turn.id));
+  const parts = disk.map((part) => part.part);
+  if (!worked || (parts.includes("home") && parts.includes("workspace"))) return undefined;
+  const message = "the bottle's disk is gone from the backend: delete the bottle, or import an export of it";
+  return { note: { state: "Stalled", reason: "DiskLost", message } };
+};
+
 /** What is at rest or goes to rest. No agent runs when these are asked. */
-export const restRules: readonly Rule[] = [expired, expire, rest];
+export const restRules: readonly Rule[] = [expired, expire, diskLost, rest];

@@ -110,8 +110,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "an exited holder is not replaced",
     file: "rules-launch.ts",
-    find: 'unit.state === "exited" || unit.specHash',
-    replace: "unit.specHash",
+    find: 'unit?.state === "exited" || (unit',
+    replace: "(unit",
   },
   {
     name: "Keep freezes",
@@ -122,8 +122,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "the time of a frozen bottle never ends",
     file: "rules-rest.ts",
-    find: "[expired, expire, rest]",
-    replace: "[expired, rest]",
+    find: "[expired, expire, diskLost, rest]",
+    replace: "[expired, diskLost, rest]",
   },
   {
     name: "a deleted bottle is frozen instead",
