@@ -1,3 +1,4 @@
+import { deepEqual } from "./deep-equal.ts";
 import { admitMetadata, isRecord } from "./admit-meta.ts";
 import { issueCauses, pathText, violationCause } from "./causes.ts";
 import { compileRules, violations, type RuleTree, type Violation } from "./cel.ts";
@@ -152,15 +153,4 @@ function whatOf(kind: string, object: Record<string, unknown>): string {
 
 function specOf(object: unknown): unknown {
   return isRecord(object) ? object["spec"] : undefined;
-}
-
-/** Equality of JSON values; a member that is undefined counts as absent. As deep as `b`, which was admitted. */
-function deepEqual(a: unknown, b: unknown): boolean {
-  if (a === b) return true;
-  if (Array.isArray(a) && Array.isArray(b)) {
-    return a.length === b.length && a.every((item, index) => deepEqual(item, b[index]));
-  }
-  if (!isRecord(a) || !isRecord(b)) return false;
-  const keys = new Set([...Object.keys(a), ...Object.keys(b)]);
-  return [...keys].every((key) => deepEqual(a[key], b[key]));
 }

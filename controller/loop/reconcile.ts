@@ -11,7 +11,7 @@ import type { Store } from "../ports/store.ts";
 import { act } from "./act.ts";
 import type { BackendSet } from "./backend-set.ts";
 import { onlyStatusDiffers, type Cache } from "./cache.ts";
-import { deepEqual } from "./deep-equal.ts";
+import { deepEqual } from "../api/deep-equal.ts";
 import type { Journals } from "./journals.ts";
 
 export interface ReconcilerOptions {

@@ -5,7 +5,7 @@ import type { Admission, DeleteOptions, Store } from "../../ports/store.ts";
 import type { Changes } from "./changes.ts";
 import { openCollector, type Collector } from "./collect.ts";
 import type { Connection, Durability } from "./connection.ts";
-import { deepEqual } from "./deep-equal.ts";
+import { deepEqual } from "../../api/deep-equal.ts";
 import {
   checkNames,
   draftMetadata,

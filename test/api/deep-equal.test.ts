@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { deepEqual } from "../../controller/loop/deep-equal.ts";
+import { deepEqual } from "../../controller/api/deep-equal.ts";
 
 describe("deepEqual", () => {
   it("is about values, not about the order of members", () => {
