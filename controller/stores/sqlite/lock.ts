@@ -29,13 +29,15 @@ export function holdControllerLock(file: string): ControllerLock | undefined {
     throw fault(file, error);
   }
   writeFileSync(pidFile(file), `${process.pid}\n`, { mode: 0o600 });
-  return {
-    release: () => {
-      if (!db.open) return;
-      rmSync(pidFile(file), { force: true });
-      db.close();
-    },
+  const release = (): void => {
+    process.off("exit", release);
+    if (!db.open) return;
+    rmSync(pidFile(file), { force: true });
+    db.close();
   };
+  // The listener also keeps the database reachable: collected as garbage it would be closed, and the lock gone, while its holder still works.
+  process.once("exit", release);
+  return { release };
 }
 
 /** The process that holds the lock, for messages; undefined if nobody does. */
