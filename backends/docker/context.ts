@@ -20,7 +20,7 @@ export interface Context {
   readonly ended: Set<string>;
   /** What the engine offers, asked once for each instance. */
   engineFacts(): Promise<EngineFacts>;
-  /** Makes the guard image present and returns its name. */
+  /** Makes the guard image present and returns its id. */
   guardImage(): Promise<string>;
 }
 

@@ -34,6 +34,7 @@ export interface Surroundings {
 
 /** For containers from the guard image. */
 export interface GuardSurroundings extends Surroundings {
+  /** By id: see `ensureGuardImage`. */
   guardImage: string;
   /** The guard's network: the only one a bottle has. */
   guardNetwork: string;

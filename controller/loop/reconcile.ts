@@ -63,7 +63,7 @@ export class Reconciler {
     try {
       const written = await this.#writeStatus(bottle, plan.status);
       // Somebody changed the bottle under this pass, and the write brought that change into the cache: the watch will not tell of it any more.
-      if (!onlyStatusDiffers(bottle, written)) return { steps: 0, requeueAfterMs: 0 };
+      if (written !== bottle && !onlyStatusDiffers(bottle, written)) return { steps: 0, requeueAfterMs: 0 };
       await this.#run(written, plan, desired);
     } catch (error) {
       return this.#afterFailure(bottle, error);

@@ -50,8 +50,9 @@ export function vanishedOutcome(
   const { turn, attempt, history } = run;
   const late = history.stop?.attempt === attempt && history.stop.reason === "Deadline";
   const worn = !late && wornOut(run);
-  const outcome = late ? "DeadlineExceeded" : worn ? "Failed" : "Interrupted";
-  const entry = { type: "TurnFinished", timeMs: situation.now, turn, attempt, outcome, endMs: situation.now } as const;
+  const ended = late ? "DeadlineExceeded" : worn ? "Failed" : "Interrupted";
+  const { now } = situation;
+  const entry = { type: "TurnFinished", timeMs: now, turn, attempt, outcome: ended, endMs: now } as const;
   return { entry, event: eventOf(entry, worn) };
 }
 

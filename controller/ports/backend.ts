@@ -153,7 +153,7 @@ export interface Backend {
   stopAgent(unit: { uid: string } & TurnKey, options: { graceMs: number; signal?: AbortSignal }): Promise<void>;
 
   /**
-   * Stops and removes units: agents and sessions first, then guard and holder, then what only they used (sockets; also if no unit is left). The disk stays.
+   * Stops and removes units: running agents and sessions first, then guard and holder, then what only they used (sockets; also if no unit is left). The disk stays.
    * Conflict if it would take holder or guard from under an agent that runs and is not among the units.
    */
   removeUnits(uid: string, unitIds: readonly string[], signal?: AbortSignal): Promise<void>;
