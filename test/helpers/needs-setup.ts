@@ -5,11 +5,11 @@ import type { TestProject } from "vitest/node";
 const PROBES = {
   docker: {
     works: () => spawnSync("docker", ["info"], { timeout: 20_000 }).status === 0,
-    install: "a running Docker Engine: apt-get install -y docker.io, then start dockerd",
+    remedy: "apt-get install -y docker.io, then start dockerd",
   },
   busybox: {
     works: () => spawnSync("busybox", ["true"], { timeout: 5_000 }).status === 0,
-    install: "a static busybox for test images: apt-get install -y busybox-static",
+    remedy: "apt-get install -y busybox-static",
   },
   bubblewrap: {
     works: () =>
@@ -32,23 +32,23 @@ const PROBES = {
           timeout: 10_000,
         },
       ).status === 0,
-    install: "bubblewrap: apt-get install -y bubblewrap",
+    remedy: "apt-get install -y bubblewrap",
   },
-  root: { works: () => process.getuid?.() === 0, install: "to be run as root" },
+  root: { works: () => process.getuid?.() === 0, remedy: "run them as root" },
   tmux: {
     works: () => spawnSync("tmux", ["-V"], { timeout: 5_000 }).status === 0,
-    install: "tmux, for tests of a terminal: apt-get install -y tmux",
+    remedy: "apt-get install -y tmux",
   },
   sqlite3: {
     works: () => spawnSync("sqlite3", ["--version"], { timeout: 5_000 }).status === 0,
-    install: "the sqlite3 shell: apt-get install -y sqlite3",
+    remedy: "apt-get install -y sqlite3",
   },
 } as const;
 export type Need = keyof typeof PROBES;
 
 declare module "vitest" {
   interface ProvidedContext {
-    /** What to install for each need that is not met. */
+    /** What to do about each need that is not met. */
     missing: Partial<Record<Need, string>>;
   }
 }
@@ -56,12 +56,12 @@ declare module "vitest" {
 export default function setup(project: TestProject): () => void {
   const missing: Partial<Record<Need, string>> = {};
   for (const [need, probe] of Object.entries(PROBES)) {
-    if (!probe.works()) missing[need as Need] = probe.install;
+    if (!probe.works()) missing[need as Need] = probe.remedy;
   }
   project.provide("missing", missing);
   return () => {
-    for (const [need, install] of Object.entries(missing)) {
-      process.stdout.write(`skipped tests that need ${need}: install ${install}\n`);
+    for (const [need, remedy] of Object.entries(missing)) {
+      process.stdout.write(`skipped tests that need ${need}: ${remedy}\n`);
     }
   };
 }
