@@ -31,7 +31,9 @@ export async function* logs(
       ({ place } = piece);
       if (piece.bytes.length > 0) yield piece.bytes;
     }
-    if (!follow || state === "exited" || state === undefined) return;
+    // Removed meanwhile, and perhaps before it was read to its end: who keeps transcripts has the rest.
+    if (readUnit(bottle, name) === undefined) throw noAgent(key);
+    if (!follow || state === "exited") return;
     await delay(FOLLOW_MS, undefined, { signal }).catch(() => {});
   }
 }

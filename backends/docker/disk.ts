@@ -1,3 +1,4 @@
+import { readdir } from "node:fs/promises";
 import type { BottleIdentity } from "../../controller/ports/backend.ts";
 import { ourLabels, guardSurroundings, type Context } from "./context.ts";
 import { isKind, orAbsent } from "./errors.ts";
@@ -22,7 +23,43 @@ export async function ensureVolume(
       { signal, subject: Name },
     ),
   );
+  if (await isRemnant(context, made.Labels, { name: Name, part }, signal)) {
+    await engine.call("volume.remove", (abortSignal) => engine.docker.getVolume(Name).remove({ abortSignal }), {
+      signal,
+      subject: Name,
+    });
+    return ensureVolume(context, identity, part, signal);
+  }
   ourLabels(context, made.Labels, Name);
+}
+
+/**
+ * An engine that is stopped while it makes a volume comes back with the volume and without its labels. Nobody can have written to it yet; so one that
+ * has our name, which nobody can guess, no label at all and nothing in it is made anew. With labels it would be found and removed; without, never.
+ */
+async function isRemnant(
+  context: Context,
+  labels: Labels | null | undefined,
+  { name, part }: { name: string; part: Part },
+  signal?: AbortSignal,
+): Promise<boolean> {
+  if (Object.keys(labels ?? {}).length > 0) return false;
+  if (part === "sockets") return true;
+  const volume = await context.engine.call(
+    "volume.inspect",
+    (abortSignal) => context.engine.docker.getVolume(name).inspect({ abortSignal }),
+    { signal, subject: name },
+  );
+  return isEmptyFolder(volume.Mountpoint);
+}
+
+/** Only on the engine's own host can that be seen; elsewhere the volume is left to a person. */
+async function isEmptyFolder(path: string): Promise<boolean> {
+  try {
+    return (await readdir(path)).length === 0;
+  } catch {
+    return false;
+  }
 }
 
 /**

@@ -23,10 +23,13 @@ export async function prepare(context: Context, blueprint: Blueprint, signal?: A
     guardSurroundings(context),
     ensureVolume(context, blueprint, "sockets", signal),
   ]);
+  const disk = ensureDisk(context, blueprint, signal);
   await all([
+    disk,
     ensureRunning(context, blueprint, { role: "holder", spec: holderSpec(blueprint, around) }, signal),
-    ensureRunning(context, blueprint, { role: "guard", spec: guardSpec(blueprint, around) }, signal),
-    ensureDisk(context, blueprint, signal),
+    // A bottle whose holder and guard run beside its volumes is not prepared again, and of a volume nobody can tell whether it was handed over:
+    // so the guard starts last, on a disk that is ready, whatever happens in between.
+    ensureRunning(context, blueprint, { role: "guard", spec: guardSpec(blueprint, around), after: disk }, signal),
   ]);
 }
 
@@ -41,6 +44,8 @@ async function all<T extends readonly Promise<unknown>[]>(
 interface Wanted {
   role: "holder" | "guard";
   spec: ContainerCreateOptions;
+  /** What must be done before it starts. */
+  after?: Promise<void>;
 }
 
 async function ensureRunning(
@@ -65,6 +70,7 @@ async function ensureRunning(
       );
     }
   }
+  await wanted.after;
   await start(context, { role: wanted.role, name, signal });
 }
 

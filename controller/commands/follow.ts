@@ -1,7 +1,7 @@
 import type { Bottle, TurnStatus } from "../api/bottle.ts";
 import { keyOf } from "../api/meta.ts";
 import { BackendError } from "../ports/backend.ts";
-import type { TurnKey } from "../ports/journal.ts";
+import type { Transcript, TurnKey } from "../ports/journal.ts";
 import { backendOf } from "./bottles.ts";
 import type { CommandContext } from "./context.ts";
 import { CommandError, EXIT, turnExitCode } from "./exit.ts";
@@ -24,7 +24,8 @@ export async function followTurn(
   const { turn: id } = options;
   const deadlineMs = context.now() + options.timeoutMs;
   const progress = createProgress(context.io);
-  const shown = new Set<number>();
+  /** Bytes that were shown of each attempt. */
+  const shown = new Map<number, number>();
   try {
     for (;;) {
       const timeoutMs = Math.max(0, deadlineMs - context.now());
@@ -38,13 +39,13 @@ export async function followTurn(
         throw new CommandError(EXIT.notFound, `bottle "${bottle.metadata.name}" was deleted before turn "${id}" ended`);
       }
       if (seen.type === "running") {
-        shown.add(seen.attempt);
-        await showRun(context, seen.bottle, { key: { turn: id, attempt: seen.attempt }, follow: true, timeoutMs });
+        const run = { key: { turn: id, attempt: seen.attempt }, follow: true, timeoutMs };
+        shown.set(seen.attempt, (await showRun(context, seen.bottle, run)) ?? 0);
         continue;
       }
-      if (!shown.has(seen.turn.attempts)) {
-        await showRun(context, seen.bottle, { key: { turn: id, attempt: seen.turn.attempts }, follow: false });
-      }
+      // The unit may have been removed while its output was being followed; what was kept of it is complete.
+      const key = { turn: id, attempt: seen.turn.attempts };
+      await showRun(context, seen.bottle, { key, follow: false, from: shown.get(key.attempt) ?? 0 });
       say(context.io, endLine(seen.turn));
       return turnExitCode(seen.turn);
     }
@@ -53,7 +54,7 @@ export async function followTurn(
   }
 }
 
-function lookAt(bottle: Bottle | undefined, id: string, shown: ReadonlySet<number>): Seen | undefined {
+function lookAt(bottle: Bottle | undefined, id: string, shown: ReadonlyMap<number, number>): Seen | undefined {
   if (bottle === undefined) return { type: "gone" };
   const turn = bottle.status?.turns?.find((each) => each.id === id);
   if (turn?.state === "Ended") return { type: "ended", turn, bottle };
@@ -72,21 +73,24 @@ function endLine(turn: TurnStatus): string {
   return `turn ${turn.id}: ${turn.outcome ?? turn.state}${code}`;
 }
 
-/** Writes the output of one run: live from the backend while its unit is there, else what was kept of it. False if nothing is known. */
+/**
+ * Writes the output of one run: live from the backend while its unit is there, else what was kept of it, without the `from` bytes that were shown
+ * before. Returns how many bytes have been shown; undefined if nothing is known of the run.
+ */
 export async function showRun(
   context: CommandContext,
   bottle: Bottle,
-  run: { key: TurnKey; follow: boolean; timeoutMs?: number },
-): Promise<boolean> {
+  run: { key: TurnKey; follow: boolean; timeoutMs?: number; from?: number },
+): Promise<number | undefined> {
   const { uid } = bottle.metadata;
+  const from = run.from ?? 0;
   const kept = await context.transcripts.load(uid, run.key);
   if (kept !== undefined) {
-    if (kept.truncated) say(context.io, "note: the beginning of this transcript was dropped because it is too long");
-    await outputWriter(context.io)(kept.bytes);
-    return true;
+    return showKept(context, kept, from);
   }
+  if (from > 0) return from;
   const backend = await backendOf(context, bottle);
-  if (backend === undefined) return false;
+  if (backend === undefined) return undefined;
   const ends = run.timeoutMs === undefined ? [] : [AbortSignal.timeout(Math.min(run.timeoutMs, 2 ** 31 - 1))];
   const signal = AbortSignal.any([context.signal, ...ends]);
   const write = outputWriter(context.io);
@@ -96,16 +100,23 @@ export async function showRun(
       bytes += chunk.byteLength;
       await write(chunk);
     }
-    return true;
+    return bytes;
   } catch (error) {
-    if (signal.aborted) return true;
+    if (signal.aborted) return bytes;
     if (!(error instanceof BackendError) || error.kind !== "NotFound") throw error;
   }
   // The controller may have kept the output and removed the unit since.
   const late = await context.transcripts.load(uid, run.key);
-  if (late === undefined) return bytes > 0;
-  if (!late.truncated || bytes === 0) await write(late.bytes.subarray(bytes));
-  return true;
+  if (late === undefined) return bytes > 0 ? bytes : undefined;
+  return showKept(context, late, bytes);
+}
+
+/** Of a transcript whose beginning was dropped nobody can tell where what was shown ended, so only one that is new is shown. */
+async function showKept(context: CommandContext, { bytes, truncated }: Transcript, from: number): Promise<number> {
+  if (truncated && from > 0) return from;
+  if (truncated) say(context.io, "note: the beginning of this transcript was dropped because it is too long");
+  await outputWriter(context.io)(bytes.subarray(from));
+  return Math.max(from, bytes.byteLength);
 }
 
 /** What an agent wrote is not trusted on a terminal; a file or a pipe gets the very bytes. */

@@ -50,7 +50,7 @@ export async function runLogs(context: CommandContext, name: string, flags: Logs
   for (const key of wanted) {
     if (flags.all === true) say(context.io, `==> turn ${key.turn}, attempt ${key.attempt} <==`);
     const shown = await showRun(context, bottle, { key, follow: flags.follow === true });
-    if (!shown && flags.all !== true) {
+    if (shown === undefined && flags.all !== true) {
       const what = `the output of turn "${key.turn}", attempt ${key.attempt}`;
       throw new CommandError(EXIT.notFound, `${what} of bottle "${bottle.metadata.name}" was not kept`);
     }
