@@ -143,6 +143,7 @@ async function turnDone(context: CommandContext, name: string, turn: string, opt
   const ended = await awaitBottle(context, name, { ...options, what: `to end turn "${turn}"` }, (bottle) => {
     const status = bottle.status?.turns?.find((each) => each.id === turn);
     if (status?.state === "Ended" && (isFrozen(bottle) || bottle.spec.lifecycle?.afterTurn === "Keep")) return status;
+    if (status?.outcome === "Interrupted" && bottle.spec.operatingMode === "Frozen") return status;
     throwIfStalled(bottle);
     return undefined;
   });
@@ -152,6 +153,7 @@ async function turnDone(context: CommandContext, name: string, turn: string, opt
 
 function codeOf(turn: TurnStatus): number {
   if (turn.outcome === "DeadlineExceeded") return 124;
+  if (turn.outcome === "Interrupted") return 75;
   return turn.exitCode === undefined || turn.exitCode === 0 ? 1 : turn.exitCode;
 }
 

@@ -14,7 +14,7 @@ const FORBIDDEN: readonly { host: string; port: number; label: string }[] = [
 /** Errors of a kernel that has no way to the address. ECONNREFUSED is none of them: somebody answered. */
 const NO_WAY = new Set(["ENETUNREACH", "EHOSTUNREACH", "EADDRNOTAVAIL", "EAFNOSUPPORT", "EACCES", "EPERM"]);
 const CONNECT_MS_MAX = 2_000;
-const GUARD_MS_MAX = 10_000;
+const GUARD_MS_MAX = 15_000;
 const RETRY_MS = 20;
 const IFF_UP = 1;
 

@@ -42,6 +42,12 @@ function outcome({ holder }: Situation, agent: AgentUnit): TurnOutcome {
   return "Failed";
 }
 
+/** Ended from outside, by somebody who put no reason on record. */
+export function wasKilled({ unit, history, attempt }: AgentUnit): boolean {
+  if (unit.state !== "exited" || unit.exit?.code === undefined || unit.exit.oom) return false;
+  return KILLED_CODES.includes(unit.exit.code) && history.stop?.attempt !== attempt;
+}
+
 /** How a run ended whose unit is gone: it was ended, or it was interrupted. */
 export function vanishedOutcome(
   situation: Situation,

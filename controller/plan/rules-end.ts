@@ -1,9 +1,9 @@
 import type { StopReason } from "../ports/journal.ts";
 import { ANNOTATIONS, FINALIZER } from "../api/meta.ts";
 import { historyOf } from "./journal-state.ts";
-import { STOP_GRACE_MS, UNSEEN_RETRY_MS } from "./limits.ts";
+import { KILL_SETTLE_MS, STOP_GRACE_MS, UNSEEN_RETRY_MS } from "./limits.ts";
 import type { Decision, Rule } from "./rule.ts";
-import { outcomeOf, vanishedOutcome } from "./outcome.ts";
+import { outcomeOf, vanishedOutcome, wasKilled } from "./outcome.ts";
 import type { AgentUnit, Situation } from "./situation.ts";
 import type { Step } from "./steps.ts";
 
@@ -39,6 +39,19 @@ const unseen: Rule = ({ unseen: why, wanted, journal, desired }) => {
   // A backend that is not there at all comes back only if a person does something.
   const state = desired.backend.ok ? "Reconciling" : "Stalled";
   return { requeueAfterMs: UNSEEN_RETRY_MS, note: { state, reason: why.reason, message: why.message } };
+};
+
+/**
+ * An engine that goes down ends its containers side by side, so that for a moment an agent is seen killed beside a holder that still runs. What
+ * killed it shows a little later: by then the holder is down as well, or the backend is out of sight.
+ */
+const settleKilled: Rule = ({ agents, live, now }) => {
+  const killed = agents.find((agent) => !agent.recorded && wasKilled(agent));
+  if (killed === undefined || !live) return undefined;
+  const waitMs = (killed.unit.finishedMs ?? 0) + KILL_SETTLE_MS - now;
+  if (waitMs <= 0 || waitMs > KILL_SETTLE_MS) return undefined;
+  const message = `turn "${killed.turn}" was killed from outside`;
+  return { requeueAfterMs: waitMs, note: { state: "Reconciling", reason: "TurnEnded", message } };
 };
 
 /** The end of a run is put on record before anything else happens to its unit. */
@@ -116,4 +129,12 @@ function stop({ turn, attempt, history }: AgentUnit, reason: StopReason, now: nu
 }
 
 /** What is ending. */
-export const endRules: readonly Rule[] = [destroy, importing, unseen, collectEnded, recordVanished, superviseRunning];
+export const endRules: readonly Rule[] = [
+  destroy,
+  importing,
+  unseen,
+  settleKilled,
+  collectEnded,
+  recordVanished,
+  superviseRunning,
+];
