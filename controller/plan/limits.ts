@@ -19,5 +19,5 @@ export const UNSEEN_RETRY_MS = 5_000;
 /** How long a copy into or out of a frozen bottle may take before its helper counts as left behind. */
 export const COPY_MS_MAX = 3_600_000;
 
-/** How long a run that was killed by nobody we know waits for its verdict. Docker Engine 20.10 takes under a second to end all of a host's containers. */
-export const KILL_SETTLE_MS = 3_000;
+/** How long a run that was killed by nobody we know waits for its verdict. An idle Docker Engine 20.10 ends its containers within a second. */
+export const KILL_SETTLE_MS = 5_000;
