@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { createBubblewrapBackend } from "../../backends/bubblewrap/index.ts";
@@ -295,7 +295,23 @@ describeWith(["bubblewrap"], "the bubblewrap backend", () => {
 
 /** What a backend says inside a sandbox that lacks something. */
 function nested(...words: string[]) {
-  const sandbox = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--unshare-user"];
+  // The checkout may lie below /tmp itself.
+  const program = dirname(BUILD);
+  const shown = [
+    "--ro-bind",
+    "/",
+    "/",
+    "--dev",
+    "/dev",
+    "--proc",
+    "/proc",
+    "--tmpfs",
+    "/tmp",
+    "--ro-bind",
+    program,
+    program,
+  ];
+  const sandbox = [...shown, "--unshare-user"];
   const node = [process.execPath, "--input-type=module", "-e", availability("/tmp/state")];
   const ran = spawnSync("bwrap", [...sandbox, ...words, "--", ...node], { encoding: "utf8", timeout: 30_000 });
   return JSON.parse(ran.stdout);
