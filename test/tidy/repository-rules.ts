@@ -36,11 +36,14 @@ export const versionsAreExact: Rule = (files) => {
     .map(([name, version]) => `package.json: "${name}" is at "${version}": write one exact version`);
 };
 
-/** The lockfile is for everybody: it names no registry but the public one. */
-export const registryIsPublic: Rule = (files) =>
+/** The lockfile is for everybody: it names no registry, so that each machine asks its own. */
+export const noRegistryIsNamed: Rule = (files) =>
   lockedPackages(files)
-    .filter(([, { resolved }]) => resolved !== undefined && !resolved.startsWith("https://registry.npmjs.org/"))
-    .map(([path, { resolved }]) => `package-lock.json: "${path}" comes from "${resolved}": use the public registry`);
+    .filter(([, { resolved }]) => resolved !== undefined && /^https?:/.test(resolved))
+    .map(([path, { resolved }]) => {
+      const remedy = "install with omit-lockfile-registry-resolved, as .npmrc says";
+      return `package-lock.json: "${path}" comes from "${resolved}": ${remedy}`;
+    });
 
 /** Unfinished work is finished or written down where people look for it, not left in the text. */
 export const noMarkers: Rule = (files) =>

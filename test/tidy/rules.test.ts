@@ -19,7 +19,7 @@ const LINT = {
   },
 };
 const MARKER = `TO${"DO"}`;
-const MACHINE_PATH = ["", "work", "main"].join("/");
+const MACHINE_PATH = ["", "work", "place"].join("/");
 const DECISIONS = "controller/decisions";
 const DISABLE = `oxlint${"-disable-next-line"}`;
 
@@ -169,14 +169,12 @@ const cases: Record<string, Case> = {
     ],
     kept: [["package.json", '{"dependencies":{"zod":"4.0.0","a":"2.0.0-beta.1"}}']],
   },
-  registryIsPublic: {
-    rule: repositoryRules.registryIsPublic,
+  noRegistryIsNamed: {
+    rule: repositoryRules.noRegistryIsNamed,
     broken: [
       ["package-lock.json", '{"packages":{"node_modules/a":{"resolved":"https://mirror.example/a.tgz"}}}', "mirror"],
     ],
-    kept: [
-      ["package-lock.json", '{"packages":{"node_modules/a":{"resolved":"https://registry.npmjs.org/a.tgz"},"":{}}}'],
-    ],
+    kept: [["package-lock.json", '{"packages":{"node_modules/a":{"version":"1.0.0"},"":{}}}']],
   },
   noMarkers: {
     rule: repositoryRules.noMarkers,
@@ -189,7 +187,7 @@ const cases: Record<string, Case> = {
   noMachinePaths: {
     rule: repositoryRules.noMachinePaths,
     broken: [["README.md", `see ${MACHINE_PATH}`, "README.md:1"]],
-    kept: [["README.md", "/workspace and home/work/main"]],
+    kept: [["README.md", "/workspace and home/work/place"]],
   },
   noFocusedTests: {
     rule: repositoryRules.noFocusedTests,

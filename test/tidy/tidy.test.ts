@@ -6,7 +6,7 @@ import * as sourceRules from "./rules.ts";
 const files = repositoryFiles();
 const { importsGoDown, pureImports, pureFunctions, fileLength, lengthsAreLinted, lintExceptions } = sourceRules;
 const { moduleState, topLevel, testsAssert } = sourceRules;
-const { installScriptsAreNamed, versionsAreExact, registryIsPublic, noMarkers } = repositoryRules;
+const { installScriptsAreNamed, versionsAreExact, noRegistryIsNamed, noMarkers } = repositoryRules;
 const { noMachinePaths, noFocusedTests, decisionsAreNumbered } = repositoryRules;
 
 it("the rules see the program", () => {
@@ -25,7 +25,7 @@ it.each([
   ["every test file asserts something", testsAssert],
   ["packages with install scripts are named in allowScripts", installScriptsAreNamed],
   ["dependencies have exact versions", versionsAreExact],
-  ["the lockfile names the public registry only", registryIsPublic],
+  ["the lockfile names no registry", noRegistryIsNamed],
   ["nothing is marked as unfinished", noMarkers],
   ["no file names a path of one machine", noMachinePaths],
   ["no test runs alone", noFocusedTests],
