@@ -6,7 +6,7 @@ import { followEngine } from "./engine-events.ts";
 import { live } from "./life.ts";
 
 /** Lives at a time: a controller that starts up leaves the engine idle, and the other way round. */
-const LIVES_AT_ONCE = 4;
+const LIVES_AT_ONCE = 3;
 const TIMEOUT_MS = 10 * 60_000;
 
 /**

@@ -5,6 +5,9 @@ import { promisify } from "node:util";
 
 const execute = promisify(execFile);
 
+/** An engine that hangs must fail the test that asks it, not hold it. */
+const DOCKER_MS_MAX = 60_000;
+
 /** What belongs to one installation. */
 export interface Place {
   owner: string;
@@ -15,7 +18,7 @@ export interface Place {
 
 export async function docker(args: readonly string[], dockerHost?: string): Promise<string> {
   const env = dockerHost === undefined ? process.env : { ...process.env, DOCKER_HOST: dockerHost };
-  const { stdout } = await execute("docker", args, { env, maxBuffer: 64 * 1024 * 1024 });
+  const { stdout } = await execute("docker", args, { env, maxBuffer: 64 * 1024 * 1024, timeout: DOCKER_MS_MAX });
   return stdout;
 }
 
