@@ -3,8 +3,9 @@ import type { Backend, BackendName } from "../controller/ports/backend.ts";
 import type { Log } from "../controller/ports/log.ts";
 import { createBubblewrapBackend } from "./bubblewrap/index.ts";
 import { createDockerBackend } from "./docker/index.ts";
+import type { GuardOptions } from "./guard-launch.ts";
 
-export interface BackendOptions {
+export interface BackendOptions extends GuardOptions {
   /** Where backends without an engine of their own keep their bottles. */
   stateDir: string;
   /** The installation's id: what carries another one is not ours. */

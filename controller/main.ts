@@ -42,6 +42,16 @@ const VERBS: readonly Verb[] = [
     load: async () => (await import("./commands/logs.ts")).logsCommand(),
   },
   {
+    name: "egress",
+    summary: "show what left a bottle, and what was refused",
+    load: async () => (await import("./commands/egress.ts")).egressCommand(),
+  },
+  {
+    name: "policy",
+    summary: "say what may leave a bottle, and which rule would decide",
+    load: async () => (await import("./commands/policy.ts")).policyCommand(),
+  },
+  {
     name: "turn",
     summary: "give a bottle another turn",
     load: async () => (await import("./commands/turn.ts")).turnCommand(),
@@ -140,9 +150,16 @@ async function programFor(argv: readonly string[]): Promise<Command> {
   for (const verb of VERBS) {
     // A word that happens to be a verb's name loads it for nothing; a verb that is not among the words is not needed.
     if (!argv.includes(verb.name)) program.command(verb.name, { hidden: false }).description(verb.summary);
-    else program.addCommand((await verb.load()).copyInheritedSettings(program));
+    else program.addCommand(inheriting(await verb.load(), program));
   }
   return program;
+}
+
+/** With the settings of the program, on every level: a verb may have verbs of its own. */
+function inheriting(command: Command, parent: Command): Command {
+  command.copyInheritedSettings(parent);
+  for (const nested of command.commands) inheriting(nested, command);
+  return command;
 }
 
 /** `bot-bottle get … | head` ends when head does. */

@@ -19,6 +19,9 @@ export async function available(context: Context, signal?: AbortSignal): Promise
   }
   const version = await run("bwrap --version", signal);
   if (version.code !== 0) return { ok: false, reason: "the program bwrap was not found", fix: INSTALL };
+  if (!existsSync(join(context.guardProgramDir, "main.js"))) {
+    return { ok: false, reason: `the guard program is not in "${context.guardProgramDir}"`, fix: "npm run build" };
+  }
   try {
     await ensureFilter(context, signal);
     const script = `${checkCommand(context, await checkBottle(context))

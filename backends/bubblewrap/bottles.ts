@@ -26,6 +26,11 @@ export interface Bottle {
   meta: Meta;
 }
 
+/** The guard program that this bottle's holder and guard were started with. */
+export const PROGRAM = "program";
+/** In the sockets directory: where the guard keeps what it has to report. */
+export const AUDIT = "audit";
+
 export type Part = "home" | "workspace" | "sockets";
 
 const UID = /^[A-Za-z0-9][-A-Za-z0-9]{0,62}$/;
@@ -96,7 +101,6 @@ export async function createBottle(context: Context, dir: string, meta: Meta): P
     ["disk", passable],
     ["etc", 0o755],
     ["units", 0o700],
-    ["program", 0o755],
   ] as const) {
     await makeDirectory(join(draft, path), mode);
   }
@@ -113,7 +117,7 @@ export async function createBottle(context: Context, dir: string, meta: Meta): P
 }
 
 /** The mode as it is written, whatever the umask. */
-async function makeDirectory(path: string, mode: number): Promise<void> {
+export async function makeDirectory(path: string, mode: number): Promise<void> {
   await mkdir(path, { mode });
   await chmod(path, mode);
 }
@@ -146,8 +150,11 @@ export async function ensurePart(context: Context, bottle: Bottle, part: Part, s
     `disk.create:${part}`,
     async () => {
       await rm(draft, { recursive: true, force: true });
-      await makeDirectory(draft, 0o700);
-      if (owner !== undefined) await chown(draft, owner, owner);
+      const made = part === "sockets" ? [draft, join(draft, AUDIT)] : [draft];
+      for (const directory of made) {
+        await makeDirectory(directory, 0o700);
+        if (owner !== undefined) await chown(directory, owner, owner);
+      }
       try {
         await rename(draft, path);
       } catch (error) {

@@ -3,6 +3,7 @@ import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BackendError } from "../../controller/ports/backend.ts";
 import type { Log } from "../../controller/ports/log.ts";
+import type { GuardOptions } from "../guard-launch.ts";
 import { translate } from "./errors.ts";
 
 /** Called around every effect on the machine, so that a test can end the process between any two of them. */
@@ -14,8 +15,9 @@ export interface Context {
   readonly owner: string;
   readonly now: () => number;
   readonly log: Log;
-  /** Absolute path of the compiled guard program. */
-  readonly guardProgram: string;
+  /** The folder of the built guard program. */
+  readonly guardProgramDir: string;
+  readonly guard: GuardOptions;
   /** True for root: bottles then get host users of their own. */
   readonly privileged: boolean;
   /** Runs one effect. `label` is `noun.verb` or `noun.verb:role`. Every failure is a BackendError; a caller that gave up begins nothing. */
@@ -33,7 +35,8 @@ export function createContext(options: {
   owner: string;
   now: () => number;
   log: Log;
-  guardProgram: string;
+  guardProgramDir: string;
+  guard: GuardOptions;
   failpoint?: Failpoint | undefined;
 }): Context {
   const { failpoint, ...given } = options;

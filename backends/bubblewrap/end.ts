@@ -26,6 +26,15 @@ export async function endUnit(bottle: Bottle, unit: UnitEntry, signal?: AbortSig
   );
   if (ended === undefined) killGroup(unit);
   await sandboxGone(unit);
+  await keeperGone(bottle, unit, signal);
+}
+
+/** Who stands over a unit hints at its end after it has recorded it, and would leave a hint of a bottle that is gone. */
+async function keeperGone(bottle: Bottle, unit: UnitEntry, signal?: AbortSignal): Promise<void> {
+  const mark = readUnit(bottle, unit.name)?.mark ?? unit.mark;
+  if (mark === undefined || unit.spec.role === "session") return;
+  const what = `end of "${unit.name}"`;
+  await until(() => (isAlive(mark) ? undefined : true), { timeoutMs: GONE_MS_MAX, signal, what });
 }
 
 /** Who stands over a unit leads a process group with everything outside the sandbox; what is inside ends with it. */

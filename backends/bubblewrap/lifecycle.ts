@@ -13,9 +13,11 @@ import {
 import { endUnit, sandboxGone } from "./end.ts";
 import { readLines } from "./logs.ts";
 import { programOf, signal as sendSignal, type SandboxInit } from "./processes.ts";
+import { ensureProgram } from "./program.ts";
 import { agentCommand, guardCommand } from "./sandbox.ts";
 import { architecture, systemCallFilter } from "./seccomp.ts";
 import { startUnit } from "./spawn.ts";
+import { copyUpstreamCa } from "./upstream-ca.ts";
 import { agentName, createUnit, noAgent, readUnit, sandboxOf, type UnitEntry } from "./units.ts";
 
 const PIDS_DEFAULT = 512;
@@ -30,6 +32,8 @@ export async function prepare(context: Context, blueprint: Blueprint, signal: Si
   if (known !== undefined) for (const role of GUARDING) refuseOther(readUnit(known, role), blueprint);
   const bottle = await makeDisk(context, blueprint, signal);
   await ensureFilter(context, signal);
+  const fresh = GUARDING.every((role) => readUnit(bottle, role) === undefined);
+  await ensureProgram(context, bottle, { fresh, signal });
   await ensurePart(context, bottle, "sockets", signal);
   await all(GUARDING.map((role) => ensureRunning(context, bottle, { role, blueprint }, signal)));
 }
@@ -95,6 +99,7 @@ async function ensureRunning(
   const unit = readUnit(bottle, role);
   refuseOther(unit, blueprint);
   if (unit?.state !== "created") return;
+  if (role === "guard") await copyUpstreamCa(context, bottle, signal);
   await startUnit(context, bottle, unit, { command: guardCommand(context, bottle, role), signal });
 }
 

@@ -1,8 +1,9 @@
-import { existsSync, lstatSync, readlinkSync } from "node:fs";
-import { dirname, join, relative, sep } from "node:path";
+import { lstatSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
 import { HOME, WORKSPACE } from "../../controller/ports/backend.ts";
-import { NODE_ENV, NODE_FLAGS } from "../guard/doors.ts";
-import type { Bottle } from "./bottles.ts";
+import { guardArguments, holderArguments } from "../guard-launch.ts";
+import { nodeEnv, nodeFlags } from "../guard/doors.ts";
+import { AUDIT, PROGRAM, type Bottle } from "./bottles.ts";
 import type { Context } from "./context.ts";
 import type { SandboxInit } from "./processes.ts";
 import { CHECK_NAMESPACE, RUN_PROGRAM, STAGE } from "./scripts.ts";
@@ -11,6 +12,9 @@ const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const TMP_BYTES_MAX = 1024 * 1024 * 1024;
 /** Where holder and guard find their program and Node. */
 const OURS = "/bot-bottle";
+const SOCKETS = `${OURS}/sockets`;
+/** In the bottle's directory: a copy of what `guardUpstreamCa` names, which the bottle's users could not read where it lies. */
+export const UPSTREAM_CA = "upstream-ca.pem";
 
 /** Environment of every process of ours on the host: nothing of the controller's, which may hold secrets. */
 export const HOST_ENV: Readonly<Record<string, string>> = { PATH, LC_ALL: "C" };
@@ -125,10 +129,7 @@ function disk(context: Context, bottle: Bottle): string[] {
  * joins; it has no /dev of its own, because bubblewrap would make that in a second user namespace, through which nobody can join.
  */
 export function guardCommand(context: Context, bottle: Bottle, role: "holder" | "guard"): string[] {
-  const found = guardPackage(context.guardProgram);
-  const source = (path: string) => (context.privileged ? join("/tmp/program", path) : join(found.root, path));
   const node = context.privileged ? "/tmp/node" : process.execPath;
-  const shown = found.parts.flatMap((part) => ["--ro-bind", source(part), join(`${OURS}/program`, part)]);
   const network = role === "holder" ? ["--unshare-net"] : hostNames();
   return chain(context, bottle, { user: "guard" }, [
     ...system(),
@@ -138,20 +139,36 @@ export function guardCommand(context: Context, bottle: Bottle, role: "holder" | 
     "--ro-bind",
     node,
     `${OURS}/node`,
-    ...shown,
+    "--ro-bind",
+    inside(context, bottle, PROGRAM),
+    `${OURS}/program`,
     "--bind",
     inside(context, bottle, "sockets"),
-    `${OURS}/sockets`,
+    SOCKETS,
+    ...(role === "guard" ? trusted(context, bottle) : []),
     ...network,
     ...flags(`--remount-ro / --chdir / --hostname ${role}`),
     ...SEALED,
-    ...setenv({ PATH, ...NODE_ENV }),
+    ...setenv({ PATH, ...nodeEnv(role) }),
     "--",
     `${OURS}/node`,
-    ...NODE_FLAGS,
-    join(`${OURS}/program`, found.main),
-    ...flags(`${role} --sockets ${OURS}/sockets`),
+    ...nodeFlags(role),
+    `${OURS}/program/main.js`,
+    ...(role === "guard" ? guardWords(context) : holderArguments(SOCKETS)),
   ]);
+}
+
+function guardWords({ guard }: Context): string[] {
+  const upstreamCa = guard.guardUpstreamCa === undefined ? undefined : `${OURS}/${UPSTREAM_CA}`;
+  return guardArguments(
+    { sockets: SOCKETS, audit: join(SOCKETS, AUDIT), control: "socket", upstreamCa },
+    guard.guardDns ?? [],
+  );
+}
+
+function trusted(context: Context, bottle: Bottle): string[] {
+  if (context.guard.guardUpstreamCa === undefined) return [];
+  return ["--ro-bind", inside(context, bottle, UPSTREAM_CA), `${OURS}/${UPSTREAM_CA}`];
 }
 
 function devices(): string[] {
@@ -176,29 +193,6 @@ export function checkCommand(context: Context, bottle: Bottle): string[] {
   ]);
 }
 
-interface GuardPackage {
-  root: string;
-  /** Entries of `root` that the program needs. */
-  parts: string[];
-  /** The program, relative to `root`. */
-  main: string;
-}
-
-/** The folder with the package.json above the program: Node reads there that it is an ES module, and finds libraries beside it. */
-export function guardPackage(program: string): GuardPackage {
-  for (let root = dirname(program); dirname(root) !== root; root = dirname(root)) {
-    if (!existsSync(join(root, "package.json"))) continue;
-    const main = relative(root, program);
-    const parts = [main.split(sep)[0] ?? main, "package.json", "node_modules"];
-    return { root, parts: parts.filter((part) => existsSync(join(root, part))), main };
-  }
-  return {
-    root: dirname(program),
-    parts: [relative(dirname(program), program)],
-    main: relative(dirname(program), program),
-  };
-}
-
 /** The whole command line: into the holder's namespace, for root to the bottle's own user, and into the sandbox. Each word runs the next. */
 function chain(
   context: Context,
@@ -212,7 +206,7 @@ function chain(
       ? []
       : [
           ...flags("unshare --mount --propagation private"),
-          ...inShell(STAGE, [bottle.dir, guardPackage(context.guardProgram).root, process.execPath]),
+          ...inShell(STAGE, [bottle.dir, process.execPath]),
           ...asUser(users[who.user]),
         ];
   return [...joining(context, who.join), ...staged, "bwrap", ...bwrap];

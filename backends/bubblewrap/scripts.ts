@@ -74,11 +74,11 @@ exec "$@" 3> status 5< "$filter"
 
 /**
  * For root: the sandbox is made by an ordinary user, to whom the state directory is closed. In a mount namespace that nobody else sees, the
- * bottle's directory is shown at /tmp, with the guard program and Node mounted into it. Arguments: directory, package, Node, command line.
+ * bottle's directory is shown at /tmp, with Node mounted into it. Arguments: directory, Node, command line.
  */
 export const STAGE = `
-mount --bind "$2" "$1/program" && mount --bind "$3" "$1/node" && mount --rbind "$1" /tmp || exit 71
-shift 3
+mount --bind "$2" "$1/node" && mount --rbind "$1" /tmp || exit 71
+shift 2
 cd / && exec "$@"
 `;
 

@@ -1,6 +1,7 @@
 import type { ContainerInspectInfo } from "dockerode";
 import { BackendError } from "../../controller/ports/backend.ts";
 import type { Log } from "../../controller/ports/log.ts";
+import type { GuardOptions } from "../guard-launch.ts";
 import type { CallOptions, Engine } from "./engine.ts";
 import { orAbsent } from "./errors.ts";
 import { ensureGuardImage, planGuardImage } from "./guard-image.ts";
@@ -22,6 +23,7 @@ export interface Context {
   engineFacts(): Promise<EngineFacts>;
   /** Makes the guard image present and returns its id. */
   guardImage(): Promise<string>;
+  readonly guard: GuardOptions;
 }
 
 export interface EngineFacts {
@@ -31,13 +33,15 @@ export interface EngineFacts {
   guardNetwork: string;
 }
 
-export function createContext(options: {
+interface ContextOptions extends GuardOptions {
   owner: string;
   now: () => number;
   log: Log;
   engine: Engine;
   guardProgramDir?: string | undefined;
-}): Context {
+}
+
+export function createContext(options: ContextOptions): Context {
   const { engine, log } = options;
   const facts = once(() => askEngine(engine));
   const plan = once(() => planGuardImage(options.guardProgramDir));
@@ -50,6 +54,7 @@ export function createContext(options: {
     engineFacts: facts,
     // One import at a time: bottles that are launched together wait for the same one. Looked up each time: an image can be pruned.
     guardImage: shared(async () => ensureGuardImage({ engine, log, image: await plan() })),
+    guard: { guardDns: options.guardDns, guardUpstreamCa: options.guardUpstreamCa },
   };
 }
 
@@ -97,7 +102,9 @@ export async function guardSurroundings(context: Context): Promise<GuardSurround
     context.engineFacts(),
     context.guardImage(),
   ]);
-  return { ...around, guardNetwork: facts.guardNetwork, guardImage };
+  const { guardDns = [], guardUpstreamCa } = context.guard;
+  const { guardNetwork } = facts;
+  return { ...around, guardNetwork, guardImage, guardDns, upstreamCa: guardUpstreamCa !== undefined };
 }
 
 /** A container of ours as a list shows it. */

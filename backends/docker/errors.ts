@@ -39,6 +39,7 @@ function kindOf({ statusCode, text }: Failure): [BackendError["kind"], string] {
   if (/no such image/i.test(text)) return ["NotFound", "ImageNotFound"];
   if (/(unknown or invalid runtime|unknown runtime)/i.test(text)) return ["Invalid", "RuntimeNotFound"];
   if (isCommandFailure(text)) return ["Invalid", "CommandNotFound"];
+  if (/seccomp is not enabled/i.test(text)) return ["Invalid", "SeccompUnavailable"];
   if (statusCode === 404) return ["NotFound", "NotFound"];
   if (statusCode === 409) return ["Conflict", "Conflict"];
   if (statusCode === 304) return ["Conflict", "NotModified"];

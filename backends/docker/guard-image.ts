@@ -1,13 +1,13 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync, readFileSync, realpathSync, statSync } from "node:fs";
-import { dirname, join, posix, relative, resolve } from "node:path";
+import { createReadStream, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { join, posix } from "node:path";
 import { Readable } from "node:stream";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { pack, type Pack } from "tar-stream";
 import { BackendError, HOME, WORKSPACE } from "../../controller/ports/backend.ts";
 import type { Log } from "../../controller/ports/log.ts";
+import { builtGuardProgram } from "../guard-launch.ts";
 import type { Engine } from "./engine.ts";
 import { oneLine, orAbsent } from "./errors.ts";
 import { MANAGED_LABELS } from "./names.ts";
@@ -18,13 +18,17 @@ const GUARD_UID = 7000;
 export const GUARD_USER = `${GUARD_UID}:${GUARD_UID}`;
 /** The directory of the sockets between holder and guard, in both of them and nowhere else. */
 export const SOCKETS = "/sockets";
+/** Of the two only the guard knows of it. */
+export const AUDIT = `${SOCKETS}/audit`;
+/** Authorities that the guard trusts beside the public ones, if there are any. */
+export const UPSTREAM_CA = `${SOCKETS}/upstream-ca.pem`;
 export const GUARD_NODE = "/guard/node";
 const PROGRAM_ROOT = "/guard/program";
-export const GUARD_MAIN = `${PROGRAM_ROOT}/backends/guard/main.js`;
+export const GUARD_MAIN = `${PROGRAM_ROOT}/main.js`;
 
 const REPOSITORY = "bot-bottle-guard";
 /** Part of the image's name: raise it when the layout below changes. */
-const LAYOUT = "1";
+const LAYOUT = "2";
 const IMPORT_MS_MAX = 300_000;
 const LDD_MS_MAX = 10_000;
 const ARCHITECTURES: Record<string, string> = {
@@ -146,23 +150,24 @@ async function imageEntries(programDir: string): Promise<Entry[]> {
     file(GUARD_NODE, node, true),
     ...libraries.map((path) => file(path, path, true)),
     ...programFiles(programDir),
-    { path: `${PROGRAM_ROOT}/package.json`, text: '{"type":"module"}\n' },
     { path: "/etc/passwd", text: `root:x:0:0::/:/bin/false\nguard:x:${GUARD_UID}:${GUARD_UID}::/:/bin/false\n` },
   ];
   const owned: Entry[] = [
     { path: HOME, directory: true, uid: 1000 },
     { path: WORKSPACE, directory: true, uid: 1000 },
     { path: SOCKETS, directory: true, uid: GUARD_UID },
+    { path: AUDIT, directory: true, uid: GUARD_UID },
   ];
   return [...parents([...files, ...owned]), ...owned, ...files];
 }
 
-/** Every directory above an entry: what an engine makes of a missing one differs. */
+/** Every directory above an entry that is no entry itself: what an engine makes of a missing one differs. */
 function parents(entries: readonly Entry[]): Entry[] {
   const found = new Set<string>();
   for (const { path } of entries) {
     for (let above = posix.dirname(path); above !== "/"; above = posix.dirname(above)) found.add(above);
   }
+  for (const { path } of entries) found.delete(path);
   return [...found].sort().map((path) => ({ path, directory: true, uid: 0 }));
 }
 
@@ -183,35 +188,20 @@ async function sharedLibraries(program: string): Promise<string[]> {
   }
 }
 
-/** Beside this file where the project is built; in the build's folder where tests run from sources. */
 function defaultProgramDir(): string {
-  const candidates = ["../guard/", "../../.build/backends/guard/"].map((path) =>
-    fileURLToPath(new URL(path, import.meta.url)),
-  );
-  const found = candidates.find((path) => existsSync(join(path, "main.js")));
-  if (found === undefined)
-    throw unavailable(`the guard program is not built ("${candidates[1]}main.js"); type npm run build`);
-  return found;
+  const { dir, isBuilt } = builtGuardProgram();
+  if (isBuilt) return dir;
+  const message = `cannot make the guard image: the guard program is not in "${dir}"; type npm run build`;
+  throw new BackendError("Invalid", "GuardImageUnavailable", message);
 }
 
-/** main.js and all it imports from this project, laid out as in the build, so that relative imports keep their meaning. */
+/** All of the bundle: main.js, what it loads when it needs it, and the package.json that says what language they are in. */
 function programFiles(programDir: string): Entry[] {
-  const root = resolve(programDir, "../..");
-  const found = new Set<string>();
-  const visit = (path: string) => {
-    if (found.has(path)) return;
-    found.add(path);
-    for (const [, imported] of readFileSync(path, "utf8").matchAll(
-      /(?:from|import)\s*\(?\s*["'](\.{1,2}\/[^"']+)["']/g,
-    )) {
-      if (imported !== undefined) visit(resolve(dirname(path), imported));
-    }
-  };
-  visit(resolve(programDir, "main.js"));
-  return [...found].sort().map((path) => ({
-    path: posix.join(PROGRAM_ROOT, relative(root, path)),
-    text: readFileSync(path, "utf8"),
-  }));
+  const names = readdirSync(programDir, { recursive: true, encoding: "utf8" }).sort();
+  return names
+    .map((name) => ({ name, path: join(programDir, name) }))
+    .filter(({ path }) => statSync(path).isFile())
+    .map(({ name, path }) => ({ path: posix.join(PROGRAM_ROOT, name), text: readFileSync(path, "utf8") }));
 }
 
 /** Of the Node binary and its libraries version and size stand for the content: reading 100 MB at every start would cost more than it proves. */

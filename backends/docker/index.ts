@@ -1,6 +1,8 @@
 import { BackendError, type Availability, type Backend } from "../../controller/ports/backend.ts";
 import type { Log } from "../../controller/ports/log.ts";
+import type { GuardOptions } from "../guard-launch.ts";
 import { createContext, type Context } from "./context.ts";
+import { createGuardControl } from "./control.ts";
 import { copyIn, copyOut } from "./copy.ts";
 import { ensureDisk } from "./disk.ts";
 import { createEngine, type Failpoint } from "./engine.ts";
@@ -12,7 +14,7 @@ import { removeDisk, removeUnits } from "./remove.ts";
 import { createAgent, prepare, startAgent, stopAgent } from "./units.ts";
 import { watchEvents } from "./watch.ts";
 
-export interface DockerBackendOptions {
+export interface DockerBackendOptions extends GuardOptions {
   /** Id of this installation: what carries another one on the same engine is not touched. */
   owner: string;
   now: () => number;
@@ -27,9 +29,10 @@ export interface DockerBackendOptions {
 
 /** Bottles as containers of a Docker Engine: holder, guard and agent, with home, workspace and sockets as volumes. */
 export function createDockerBackend(options: DockerBackendOptions): Backend {
-  const { owner, now, log, guardProgramDir } = options;
+  const { log } = options;
   const engine = createEngine({ socketPath: options.socketPath, failpoint: options.failpoint });
-  const context = createContext({ owner, now, log, engine, guardProgramDir });
+  const context = createContext({ ...options, engine });
+  const control = createGuardControl(context);
   return {
     name: "docker",
     features: { images: true, limits: { cpu: true, memory: true, pids: true } },
@@ -42,6 +45,8 @@ export function createDockerBackend(options: DockerBackendOptions): Backend {
     },
     prepare: (blueprint, signal) => prepare(context, blueprint, signal),
     probe: ({ holderId }, signal) => probe(context, holderId, signal),
+    configureGuard: (unit, config, signal) => control.configure(unit, config, signal),
+    readAudit: (unit, request, signal) => control.readAudit(unit, request, signal),
     createAgent: (blueprint, run, signal) => createAgent(context, blueprint, run, signal),
     startAgent: (unit, signal) => startAgent(context, unit, signal),
     stopAgent: (unit, stop) => stopAgent(context, unit, stop),

@@ -1,7 +1,8 @@
 import type { ContainerCreateOptions, HostConfig } from "dockerode";
 import { HOME, WORKSPACE, type AgentRun, type Blueprint, type BottleIdentity } from "../../controller/ports/backend.ts";
-import { NODE_ENV, NODE_FLAGS } from "../guard/doors.ts";
-import { GUARD_MAIN, GUARD_NODE, GUARD_USER, SOCKETS } from "./guard-image.ts";
+import { guardArguments, holderArguments } from "../guard-launch.ts";
+import { nodeEnv, nodeFlags } from "../guard/doors.ts";
+import { AUDIT, GUARD_MAIN, GUARD_NODE, GUARD_USER, SOCKETS, UPSTREAM_CA } from "./guard-image.ts";
 import {
   agentName,
   bottleLabels,
@@ -12,6 +13,7 @@ import {
   type Labels,
   type Part,
 } from "./names.ts";
+import { SECCOMP_OPTION } from "./seccomp-profile.ts";
 
 /** The agent's user. Numbers, because an image need not name it. */
 export const AGENT_UID = 1000;
@@ -22,7 +24,8 @@ const PIDS_DEFAULT = 512;
 /** A container cannot have more than its engine; every engine seen allows this many. */
 const OPEN_FILES_MAX = 16_384;
 const HOLDER_BYTES_MAX = 128 * MIB;
-const GUARD_BYTES_MAX = 256 * MIB;
+/** Bodies are held until they are scanned, several at a time. */
+const GUARD_BYTES_MAX = 512 * MIB;
 
 /** What a container of a bottle is made from besides its blueprint. */
 export interface Surroundings {
@@ -38,39 +41,48 @@ export interface GuardSurroundings extends Surroundings {
   guardImage: string;
   /** The guard's network: the only one a bottle has. */
   guardNetwork: string;
+  /** Name servers for the guard; empty: the engine's. */
+  guardDns: readonly string[];
+  /** Whether a file with further authorities is put into the guard before it starts. */
+  upstreamCa: boolean;
 }
 
 /** Owns the namespace that the agent will join: no interface but loopback, no route. */
 export function holderSpec(blueprint: Blueprint, around: GuardSurroundings): ContainerCreateOptions {
-  return guardProgram("holder", blueprint, around, { NetworkMode: "none", ...memory(HOLDER_BYTES_MAX), PidsLimit: 64 });
+  const host = { NetworkMode: "none", ...memory(HOLDER_BYTES_MAX), PidsLimit: 64 };
+  return guardProgram({ role: "holder", args: holderArguments(SOCKETS), host }, blueprint, around);
 }
 
 /** The only unit with a network; it shares a volume with the holder, never a namespace. */
 export function guardSpec(blueprint: Blueprint, around: GuardSurroundings): ContainerCreateOptions {
-  const network = around.guardNetwork;
-  return guardProgram("guard", blueprint, around, { NetworkMode: network, ...memory(GUARD_BYTES_MAX), PidsLimit: 64 });
+  const upstreamCa = around.upstreamCa ? UPSTREAM_CA : undefined;
+  const args = guardArguments({ sockets: SOCKETS, audit: AUDIT, control: "stdio", upstreamCa }, around.guardDns);
+  const host = { NetworkMode: around.guardNetwork, ...memory(GUARD_BYTES_MAX), PidsLimit: 64 };
+  // Input stays open from one controller to the next: it is how a guard is told its settings.
+  const input = { OpenStdin: true, StdinOnce: false, AttachStdin: false };
+  return { ...guardProgram({ role: "guard", args, host }, blueprint, around), ...input };
 }
 
 function guardProgram(
-  role: "holder" | "guard",
+  { role, args, host }: { role: "holder" | "guard"; args: readonly string[]; host: HostConfig },
   blueprint: Blueprint,
   around: GuardSurroundings,
-  host: HostConfig,
 ): ContainerCreateOptions {
   const labels = bottleLabels(around.owner, blueprint, role, around.createdMs);
   return {
     name: unitName(blueprint.uid, role),
     Image: around.guardImage,
     User: GUARD_USER,
-    Entrypoint: [GUARD_NODE, ...NODE_FLAGS, GUARD_MAIN, role, "--sockets", SOCKETS],
+    Entrypoint: [GUARD_NODE, ...nodeFlags(role), GUARD_MAIN, ...args],
     Cmd: [],
-    Env: toEnv(NODE_ENV),
+    Env: toEnv(nodeEnv(role)),
     Labels: { ...labels, ...specLabels(blueprint) },
     Healthcheck: { Test: ["NONE"] },
     HostConfig: {
       ...hardened(),
       ...host,
-      Mounts: [mount(blueprint, "sockets", around, { copy: true })],
+      // Empty and root's at first; the guard's container hands it over. Two at once would be in each other's way.
+      Mounts: [mount(blueprint, "sockets", around, { copy: role === "guard" })],
       LogConfig: { Type: "json-file", Config: { "max-size": "1m", "max-file": "1" } },
     },
   };
@@ -158,7 +170,7 @@ export function helperSpec(identity: BottleIdentity, name: string, around: Guard
 function hardened(): HostConfig {
   return {
     CapDrop: ["ALL"],
-    SecurityOpt: ["no-new-privileges"],
+    SecurityOpt: ["no-new-privileges", SECCOMP_OPTION],
     ReadonlyRootfs: true,
     Privileged: false,
     RestartPolicy: { Name: "no" },

@@ -15,6 +15,7 @@ import { isKind, isNotModified } from "./errors.ts";
 import { ensureImage, namingImage } from "./image.ts";
 import { agentName, unitName } from "./names.ts";
 import { agentSpec, guardSpec, holderSpec } from "./specs.ts";
+import { putUpstreamCa } from "./upstream-ca.ts";
 
 /** Image, disk, holder and guard. Whatever does not need one another runs at the same time: the wait is the engine's start of one container. */
 export async function prepare(context: Context, blueprint: Blueprint, signal?: AbortSignal): Promise<void> {
@@ -24,12 +25,18 @@ export async function prepare(context: Context, blueprint: Blueprint, signal?: A
     ensureVolume(context, blueprint, "sockets", signal),
   ]);
   const disk = ensureDisk(context, blueprint, signal);
+  const trusted = () => putUpstreamCa(context, unitName(blueprint.uid, "guard"), signal);
   await all([
     disk,
     ensureRunning(context, blueprint, { role: "holder", spec: holderSpec(blueprint, around) }, signal),
     // A bottle whose holder and guard run beside its volumes is not prepared again, and of a volume nobody can tell whether it was handed over:
     // so the guard starts last, on a disk that is ready, whatever happens in between.
-    ensureRunning(context, blueprint, { role: "guard", spec: guardSpec(blueprint, around), after: disk }, signal),
+    ensureRunning(
+      context,
+      blueprint,
+      { role: "guard", spec: guardSpec(blueprint, around), after: () => all([disk, trusted()]) },
+      signal,
+    ),
   ]);
 }
 
@@ -44,8 +51,8 @@ async function all<T extends readonly Promise<unknown>[]>(
 interface Wanted {
   role: "holder" | "guard";
   spec: ContainerCreateOptions;
-  /** What must be done before it starts. */
-  after?: Promise<void>;
+  /** What must be done between its creation and its start. */
+  after?: () => Promise<unknown>;
 }
 
 async function ensureRunning(
@@ -70,7 +77,7 @@ async function ensureRunning(
       );
     }
   }
-  await wanted.after;
+  await wanted.after?.();
   await start(context, { role: wanted.role, name, signal });
 }
 

@@ -28,6 +28,7 @@ import { Engine } from "./engine.ts";
 import type { ControllerProcess } from "./faults.ts";
 import { copyFrom, copyTo } from "./copy.ts";
 import { followLogs } from "./logs.ts";
+import { readAudit } from "./read-audit.ts";
 import { openSession } from "./session.ts";
 import type { World } from "./world.ts";
 
@@ -75,6 +76,8 @@ export function createFakeBackend(options: FakeBackendOptions): Backend {
     },
     prepare: (blueprint, signal) => prepare(context, blueprint, signal),
     probe: (unit, signal) => engine(signal).probe(unit.uid, unit.holderId),
+    configureGuard: (unit, config, signal) => engine(signal).configureGuard({ ...unit, owner }, config),
+    readAudit: (unit, request, signal) => readAudit(context, unit, { request, signal }),
     createAgent: (blueprint, run, signal) => createAgent(context, blueprint, run, signal),
     startAgent: (unit, signal) => startAgent(context, unit, signal),
     stopAgent: async (unit, { signal }) => {
@@ -97,7 +100,7 @@ async function prepare(context: FakeContext, blueprint: Blueprint, signal?: Abor
   const engine = context.engine(signal);
   if (image !== undefined) await engine.ensureImage(uid, image);
   const { containers } = await own(context, uid, signal);
-  const other = containers.find((unit) => unit.specHash !== specHash);
+  const other = containers.find((unit) => isGuarding(unit) && unit.specHash !== specHash);
   if (other !== undefined) {
     throw refused(context, { verb: "prepare", uid }, "SpecChanged", `"${other.engineName}" was made from another spec`);
   }

@@ -1,7 +1,9 @@
 import type { BottleIdentity, DiskPart, ProbeReport, UnitExit } from "../../controller/ports/backend.ts";
 import { BackendError } from "../../controller/ports/backend.ts";
+import type { AuditPage, AuditRequest, GuardConfig, GuardConfigured } from "../../controller/ports/guard.ts";
 import { ControllerCrash, unavailable, underFault, type ControllerProcess, type WorldVerb } from "./faults.ts";
 import type { FileNode } from "./file-tree.ts";
+import { applySettings, auditPage, type FakeGuard } from "./guard.ts";
 import { stopViolations, volumeRemovalViolations } from "./invariants.ts";
 import type { Container, Listing, Volume, World } from "./world.ts";
 
@@ -27,6 +29,13 @@ export type ContainerDraft = Pick<
   | "volumes"
 >;
 export type VolumeDraft = Pick<Volume, keyof BottleIdentity | "id" | "owner"> & { part: DiskPart["part"] };
+
+/** A guard of one installation. */
+export interface GuardPlace {
+  uid: string;
+  guardId: string;
+  owner: string;
+}
 
 /**
  * The primitive calls, with the semantics of the Docker Engine: names collide for containers and not for volumes, stopping and removing what is
@@ -158,6 +167,18 @@ export class Engine {
     });
   }
 
+  configureGuard(place: GuardPlace, config: GuardConfig): Promise<GuardConfigured> {
+    return this.#call("configureGuard", place.uid, place.guardId, (world) => {
+      const answer = applySettings(guardAt(world, place), config);
+      world.changed(place.uid);
+      return answer;
+    });
+  }
+
+  readAudit(place: GuardPlace, request: AuditRequest): Promise<AuditPage> {
+    return this.#call("readAudit", place.uid, place.guardId, (world) => auditPage(guardAt(world, place), request));
+  }
+
   /** Copies of the chunks from `from` on, and whether more may come. */
   readLogs(uid: string, id: string, from: number): Promise<{ chunks: Uint8Array[]; ended: boolean }> {
     return this.#call("readLogs", uid, id, (world) => {
@@ -205,6 +226,14 @@ function containerOf(world: World, id: string): Container {
   const unit = world.containers.get(id);
   if (unit === undefined) throw new BackendError("NotFound", "UnitNotFound", `container "${id}" does not exist`);
   return unit;
+}
+
+function guardAt(world: World, { uid, guardId, owner }: GuardPlace): FakeGuard {
+  const unit = world.containers.get(guardId);
+  if (unit?.uid === uid && unit.owner === owner && unit.state === "running" && unit.guard !== undefined) {
+    return unit.guard;
+  }
+  throw new BackendError("NotFound", "GuardNotFound", `guard "${guardId}" of bottle "${uid}" does not run: look again`);
 }
 
 function volumeOf(world: World, id: string): Volume {

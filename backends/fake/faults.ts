@@ -15,6 +15,8 @@ export const WORLD_VERBS = [
   "stopContainer",
   "removeContainer",
   "probe",
+  "configureGuard",
+  "readAudit",
   "readLogs",
   "putArchive",
   "getArchive",

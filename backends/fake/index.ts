@@ -9,5 +9,6 @@ export {
   type WorldCall,
   type WorldVerb,
 } from "./faults.ts";
+export type { FakeGuard } from "./guard.ts";
 export { InvariantViolation, type StartedRun } from "./invariants.ts";
 export { World, type Container, type Program, type ProgramResult, type ProgramRun, type Volume } from "./world.ts";

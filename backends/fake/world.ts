@@ -3,6 +3,7 @@ import { BackendError } from "../../controller/ports/backend.ts";
 import type { TurnKey } from "../../controller/ports/journal.ts";
 import type { Faults, WorldCall } from "./faults.ts";
 import { applyWrites, filesOf, type FileTree } from "./file-tree.ts";
+import { freshGuard, guardViolations, request, type FakeGuard } from "./guard.ts";
 import { assertHeld, startViolations, type StartedRun } from "./invariants.ts";
 
 /** Older views of the world that a stale list may still return. */
@@ -41,6 +42,8 @@ export interface Container extends BottleIdentity {
   startedMs?: number;
   finishedMs?: number;
   exit?: UnitExit;
+  /** Of a guard that runs. */
+  guard?: FakeGuard;
   /** When it ends by itself, and how. */
   due?: { atMs: number; exit: UnitExit };
   /** What it does with its input; absent: it ignores it. */
@@ -64,6 +67,8 @@ export interface ProgramResult {
   output?: string;
   /** Absolute path to text. */
   writes?: Readonly<Record<string, string>>;
+  /** Hosts that it asks its guard for. */
+  egress?: readonly string[];
   code?: number;
   oom?: boolean;
   afterMs?: number;
@@ -76,7 +81,7 @@ export type Program = (run: ProgramRun) => ProgramResult;
 
 /** What a list call returns: copies without contents, so that a caller cannot change the world. */
 export interface Listing {
-  containers: readonly Readonly<Omit<Container, "output">>[];
+  containers: readonly Readonly<Omit<Container, "output" | "guard">>[];
   volumes: readonly Readonly<Omit<Volume, "files">>[];
 }
 
@@ -100,14 +105,19 @@ export class World {
   probe: (uid: string) => ProbeReport = () => ({ passed: true, detail: "all checks passed" });
   /** While true, every call is refused as if the engine did not run. */
   down = false;
+  /** Every line that a guard noted, by uid, whatever became of the guard. */
+  readonly audited: { uid: string; host: string }[] = [];
+  /** Whether agents need a guard with settings. Tests of single verbs leave that step out. */
+  readonly #guarded: boolean;
   #nowMs: number;
   #lastId = 0;
   #version = 0;
   readonly #history: Listing[] = [];
   readonly #listeners = new Set<(uid: string) => void>();
 
-  constructor(options: { nowMs: number }) {
+  constructor(options: { nowMs: number; guarded?: boolean }) {
     this.#nowMs = options.nowMs;
+    this.#guarded = options.guarded ?? true;
     this.#history.push({ containers: [], volumes: [] });
   }
 
@@ -175,6 +185,19 @@ export class World {
     return [...this.containers.values()].filter((unit) => unit.uid === uid);
   }
 
+  /** The process in the guard's container began anew: it knows nothing any more. */
+  restartGuard(uid: string): void {
+    const unit = this.unitsOf(uid).find((one) => one.role === "guard" && one.state === "running");
+    if (unit === undefined) return;
+    unit.guard = freshGuard(unit.id, unit.guard);
+    this.changed(uid);
+  }
+
+  /** What runs in the guard of a bottle. */
+  guardOf(uid: string): FakeGuard | undefined {
+    return this.unitsOf(uid).find((unit) => unit.role === "guard" && unit.state === "running")?.guard;
+  }
+
   running(uid: string, role: Role): boolean {
     return this.unitsOf(uid).some((unit) => unit.role === role && unit.state === "running");
   }
@@ -205,11 +228,21 @@ export class World {
     this.#begin(unit);
   }
 
+  /** A request of the bottle's agent, as its guard sees it. Without a guard it goes nowhere. */
+  request(uid: string, host: string): void {
+    const guard = this.guardOf(uid);
+    if (guard === undefined) return;
+    request(guard, host, this.#nowMs);
+    this.audited.push({ uid, host });
+    this.changed(uid);
+  }
+
   finish(unit: Container, exit: UnitExit): void {
     unit.state = "exited";
     unit.exit = exit;
     unit.finishedMs = this.#nowMs;
     unit.due = undefined;
+    unit.guard = undefined;
     this.changed(unit.uid);
   }
 
@@ -227,7 +260,7 @@ export class World {
   changed(uid: string): void {
     this.#version += 1;
     this.#history.push({
-      containers: [...this.containers.values()].map((unit) => ({ ...unit, output: undefined })),
+      containers: [...this.containers.values()].map((unit) => ({ ...unit, output: undefined, guard: undefined })),
       volumes: [...this.volumes.values()].map((volume) => ({ ...volume, files: undefined })),
     });
     if (this.#history.length > HISTORY_MAX) this.#history.shift();
@@ -249,6 +282,7 @@ export class World {
     unit.state = "running";
     unit.starts += 1;
     unit.startedMs = this.#nowMs;
+    if (unit.role === "guard") unit.guard = freshGuard(unit.id);
     if (unit.role === "agent" || unit.role === "session") {
       const around = (role: Role) => this.unitsOf(unit.uid).find((other) => other.role === role)?.state ?? "absent";
       const run: StartedRun = {
@@ -261,14 +295,22 @@ export class World {
       };
       this.startedRuns.push(run);
       this.violations.push(...startViolations(run, this.#mounted(unit)));
+      if (this.#guarded && unit.role === "agent") this.violations.push(...this.#unguarded(unit));
     }
     this.changed(unit.uid);
+  }
+
+  #unguarded(unit: Container): string[] {
+    const home = this.#mounted(unit).find((volume) => volume.part === "home");
+    const what = `agent of bottle "${unit.uid}" started`;
+    return guardViolations({ what, env: unit.env }, this.guardOf(unit.uid), home?.files ?? new Map());
   }
 
   #perform(unit: Container, result: ProgramResult): void {
     if (result.output !== undefined) this.write(unit, new TextEncoder().encode(result.output));
     unit.echo = result.echo;
     applyWrites(this.#mounted(unit), result.writes ?? {});
+    for (const host of result.egress ?? []) this.request(unit.uid, host);
     this.changed(unit.uid);
   }
 

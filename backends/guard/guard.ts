@@ -1,35 +1,78 @@
+import { EventEmitter, once } from "node:events";
 import { lstatSync, unlinkSync } from "node:fs";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
-import { CONNECTIONS_MAX, DOORS, type Door } from "./doors.ts";
-import { notEnabled, refusal, refusedTarget } from "./refusal.ts";
+import { createAuditJournal } from "./audit-journal.ts";
+import type { Authority } from "./authority.ts";
+import { CONTROL_SOCKET } from "./control-protocol.ts";
+import { serveControl, type ControlParts } from "./control.ts";
+import { DOORS, type Door } from "./doors.ts";
+import { createRole, type RoleParts } from "./roles.ts";
+import { createSettingsHolder } from "./settings.ts";
 
-const HEADER_BYTES_MAX = 16 * 1024;
-const HEADERS_MS_MAX = 10_000;
-const REQUEST_MS_MAX = 30_000;
-const IDLE_MS_MAX = 60_000;
-
-/** The bottle's guard. It refuses everything: it resolves no name and opens no connection. */
-export async function startGuard(options: { sockets: string }): Promise<Server[]> {
-  // Set before the first socket exists: a socket made with a wider mode and narrowed later is open in between.
-  process.umask(0o177);
-  return Promise.all(DOORS.map((door) => listen(door, join(options.sockets, door.socket))));
+export interface GuardOptions extends Pick<RoleParts, "hostAddresses" | "dns" | "upstreamCa"> {
+  /** Directory of the doors' sockets, and of the control channel's if that is a socket. */
+  sockets: string;
+  /** Directory of the audit, for this guard alone. */
+  audit: string;
+  control: "stdio" | "socket";
+  /** Doors that this guard listens at. Absent: all. */
+  roles?: readonly Door["name"][] | undefined;
 }
 
-async function listen(door: Door, path: string): Promise<Server> {
-  const server = createServer({
-    maxHeaderSize: HEADER_BYTES_MAX,
-    headersTimeout: HEADERS_MS_MAX,
-    requestTimeout: REQUEST_MS_MAX,
-    keepAliveTimeout: 5_000,
-    connectionsCheckingInterval: 5_000,
-  });
-  server.maxConnections = CONNECTIONS_MAX;
-  server.timeout = IDLE_MS_MAX;
-  server.on("request", (request: IncomingMessage, response: ServerResponse) => answer(door, request, response));
-  server.on("connect", (request: IncomingMessage, socket: Duplex) => refuseTunnel(door, request, socket));
-  server.on("clientError", (_error, socket) => socket.destroy());
+export interface Guard {
+  servers: readonly Server[];
+  close(): Promise<void>;
+}
+
+const CONTROL_CLIENTS_MAX = 8;
+const now = (): number => Date.now();
+
+/** The bottle's guard. Until it is configured it refuses everything: it resolves no name and opens no connection. */
+export async function startGuard(options: GuardOptions): Promise<Guard> {
+  // Set before the first socket exists: a socket made with a wider mode and narrowed later is open in between.
+  process.umask(0o177);
+  const settings = createSettingsHolder();
+  const audit = createAuditJournal({ dir: options.audit, now });
+  const progress = new EventEmitter();
+  const authority = once(progress, "open").then(makeAuthority);
+  // Whoever needs it is told of a failure; until then it is nobody's.
+  authority.catch(() => {});
+  const parts = { ...options, settings, audit, authority, now };
+  const sockets = new Set<Socket>();
+  const doors = DOORS.filter(({ name }) => options.roles === undefined || options.roles.includes(name));
+  const servers = await Promise.all([
+    ...doors.map(async (door) => listen(await createRole(door, parts), join(options.sockets, door.socket))),
+    ...openControl(parts, options),
+  ]);
+  progress.emit("open");
+  for (const server of servers) follow(server, sockets);
+  const close = async (): Promise<void> => {
+    const closed = servers.map((server) => new Promise((resolve) => server.close(resolve)));
+    for (const socket of sockets) socket.destroy();
+    await Promise.all(closed);
+    audit.close();
+  };
+  return { servers, close };
+}
+
+/** Made when the doors are open, because the library takes longer to load than they do; settings come later than that, and need not wait. */
+async function makeAuthority(): Promise<Authority> {
+  const { createAuthority } = await import("./authority.ts");
+  return createAuthority({ now });
+}
+
+function openControl(parts: ControlParts, options: GuardOptions): Promise<Server>[] {
+  if (options.control === "stdio") {
+    serveControl(parts, { input: process.stdin, output: process.stdout });
+    return [];
+  }
+  const server = createServer((client) => serveControl(parts, { input: client, output: client }));
+  server.maxConnections = CONTROL_CLIENTS_MAX;
+  return [listen(server, join(options.sockets, CONTROL_SOCKET))];
+}
+
+async function listen(server: Server, path: string): Promise<Server> {
   removeStale(path);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -38,30 +81,12 @@ async function listen(door: Door, path: string): Promise<Server> {
   return server;
 }
 
-function answer(door: Door, request: IncomingMessage, response: ServerResponse): void {
-  // The body is dropped unread; a client that sees its connection cut while it still sends would never read why.
-  request.resume();
-  const { status, body } = reply(door, request);
-  response.writeHead(status, { "content-type": "application/json", "content-length": Buffer.byteLength(body) });
-  response.end(body);
-}
-
-function refuseTunnel(door: Door, request: IncomingMessage, socket: Duplex): void {
-  const { status, body } = reply(door, request);
-  const reason = status === 403 ? "Forbidden" : "Not Implemented";
-  socket.on("error", () => socket.destroy());
-  // Without a reader an ended tunnel would keep its socket, so what still arrives is dropped until the client closes or time is up.
-  socket.resume();
-  socket.end(
-    `HTTP/1.1 ${status} ${reason}\r\ncontent-type: application/json\r\n` +
-      `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-    () => socket.destroy(),
-  );
-}
-
-function reply(door: Door, request: IncomingMessage): { status: number; body: string } {
-  if (door.name !== "egress") return { status: 501, body: JSON.stringify(notEnabled(door.name)) };
-  return { status: 403, body: JSON.stringify(refusal(refusedTarget(request))) };
+/** Keep-alive connections and tunnels would keep a server from closing for as long as their clients like. */
+function follow(server: Server, sockets: Set<Socket>): void {
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
 }
 
 /** A guard that was killed leaves its sockets behind, and a path that exists cannot be listened on. */

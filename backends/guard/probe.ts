@@ -1,122 +1,152 @@
 import { createSocket } from "node:dgram";
-import { readFileSync } from "node:fs";
-import { connect } from "node:net";
-import { DOORS } from "./doors.ts";
+import { promises } from "node:dns";
+import { connect, isIPv6 } from "node:net";
+import { DOORS, type Door } from "./doors.ts";
+import { checkInterfaces, type Finding } from "./probe-interfaces.ts";
 
-/** What the agent must not reach: the internet over IPv4 and IPv6, cloud metadata, the host's Docker bridge, a private network. */
-const FORBIDDEN: readonly { host: string; port: number; label: string }[] = [
-  { host: "1.1.1.1", port: 443, label: "1.1.1.1:443" },
-  { host: "169.254.169.254", port: 80, label: "169.254.169.254:80" },
-  { host: "172.17.0.1", port: 2375, label: "172.17.0.1:2375" },
-  { host: "10.0.0.1", port: 80, label: "10.0.0.1:80" },
-  { host: "2606:4700:4700::1111", port: 443, label: "[2606:4700:4700::1111]:443" },
+interface Target {
+  host: string;
+  port: number;
+}
+
+/** What the agent must not reach: the internet over IPv4 and IPv6, cloud metadata, name servers, the host's Docker bridge, a private network. */
+const FORBIDDEN: readonly Target[] = [
+  { host: "1.1.1.1", port: 443 },
+  { host: "8.8.8.8", port: 53 },
+  { host: "169.254.169.254", port: 80 },
+  { host: "100.100.100.200", port: 80 },
+  { host: "168.63.129.16", port: 80 },
+  { host: "172.17.0.1", port: 2375 },
+  { host: "10.0.0.1", port: 80 },
+  { host: "2606:4700:4700::1111", port: 443 },
+  { host: "fd00:ec2::254", port: 80 },
 ];
+/** Single addresses, then everybody on the link: those need no route of their own on a host that is set up badly. */
+const FORBIDDEN_DATAGRAMS: readonly Target[] = [
+  { host: "1.1.1.1", port: 53 },
+  { host: "8.8.8.8", port: 53 },
+  { host: "255.255.255.255", port: 9 },
+  { host: "224.0.0.251", port: 5353 },
+  { host: "ff02::1", port: 9 },
+];
+/** Where an engine may put a name server of its own, inside the namespace: there loopback itself leads out. */
+const INNER_NAME_SERVER: Target = { host: "127.0.0.11", port: 53 };
+/** On the host's addresses: its shell, web servers, Docker, the Kubernetes API. */
+const HOST_PORTS: readonly number[] = [22, 80, 443, 2375, 6443];
+/** No name server knows it, and no search list makes it another one: an answer, even that there is none, proves that one was asked. */
+const UNKNOWN_NAME = "bottle-probe.invalid.";
 /** Errors of a kernel that has no way to the address. ECONNREFUSED is none of them: somebody answered. */
 const NO_WAY = new Set(["ENETUNREACH", "EHOSTUNREACH", "EADDRNOTAVAIL", "EAFNOSUPPORT", "EACCES", "EPERM"]);
+/** Errors of a query that no name server has seen. */
+const UNASKED = new Set(["ECONNREFUSED", "ENOSERVER"]);
 const CONNECT_MS_MAX = 2_000;
 const GUARD_MS_MAX = 15_000;
 const RETRY_MS = 20;
-const IFF_UP = 1;
 
 /**
  * Proves from inside the bottle's network namespace that the guard answers and nothing else is in reach. The agent joins the same
  * namespace, so what holds here holds for it. The detail names the failed checks, or what was checked, and is the same on every run.
  */
-export async function probeNamespace(): Promise<{ passed: boolean; detail: string }> {
+export async function probeNamespace(options: {
+  hostAddresses: readonly string[];
+  doors?: readonly Door[];
+}): Promise<{ passed: boolean; detail: string }> {
+  const doors = options.doors ?? DOORS;
+  const hosts = options.hostAddresses.filter((address) => !/^127\.|^::1$/.test(address));
+  const hostTargets = hosts.flatMap((host) => HOST_PORTS.map((port) => ({ host, port })));
   const checks = await Promise.all([
     ...checkInterfaces(),
-    ...FORBIDDEN.map(checkUnreachable),
-    checkDatagram("1.1.1.1", 53),
-    ...DOORS.map((door) => checkDoor(door.port)),
+    ...[...FORBIDDEN, ...hostTargets].map((target) => checkUnreachable(target)),
+    ...FORBIDDEN_DATAGRAMS.map(checkDatagram),
+    checkNobody(INNER_NAME_SERVER),
+    checkNames(),
+    ...doors.map((door) => checkDoor(door.port)),
   ]);
   const failed = checks.filter((check) => check !== undefined);
   if (failed.length > 0) return { passed: false, detail: failed.join("; ") };
-  const unreachable = [...FORBIDDEN.map(({ label }) => label), "1.1.1.1:53/udp"].join(", ");
-  const doors = DOORS.map(({ port }) => port).join(", ");
-  return { passed: true, detail: `loopback only; no route; out of reach: ${unreachable}; guard answers on ${doors}` };
+  return { passed: true, detail: [...outOfReach(hosts.length > 0), answering(doors)].join("; ") };
 }
 
-/** `undefined` for a check that held, else what was found. */
-type Finding = string | undefined;
-
-function checkInterfaces(): Finding[] {
-  // The first two lines of this table are headings.
-  const devices = lines("/proc/net/dev")
-    .slice(2)
-    .map((line) => line.slice(0, line.indexOf(":")).trim())
-    .filter((name) => name !== "lo" && !isDown(name));
-  const addressed = lines("/proc/net/if_inet6")
-    .map(lastWord)
-    .filter((name) => name !== "lo");
-  const routes = [
-    ...lines("/proc/net/route")
-      .slice(1)
-      .map((line) => line.split(/\s+/)[0] ?? ""),
-    ...lines("/proc/net/ipv6_route")
-      .map(lastWord)
-      .filter((name) => name !== "lo"),
+function outOfReach(hosts: boolean): string[] {
+  const unreachable = [
+    ...FORBIDDEN.map(label),
+    ...FORBIDDEN_DATAGRAMS.map((target) => `${label(target)}/udp`),
+    ...(hosts ? [`the host's addresses on ports ${HOST_PORTS.join(", ")}`] : []),
   ];
-  return [
-    finding("interface besides lo", devices),
-    finding("IPv6 address on", addressed),
-    finding("route through", routes),
-  ];
+  return ["loopback only", "no route", `out of reach: ${unreachable.join(", ")}`, "no name server"];
 }
 
-function finding(what: string, names: string[]): Finding {
-  return names.length === 0 ? undefined : `${what}: ${[...new Set(names)].sort().join(", ")}`;
+function answering(doors: readonly Door[]): string {
+  return `guard answers on ${doors.map(({ port }) => port).join(", ")}`;
 }
 
-/** Some kernels put tunnel devices (tunl0, sit0, …) into every new namespace. They are down, and raising one takes a capability the agent lacks. */
-function isDown(device: string): boolean {
-  const [flags] = lines(`/sys/class/net/${device}/flags`);
-  return flags !== undefined && (Number(flags) & IFF_UP) === 0;
+function label({ host, port }: Target): string {
+  return `${isIPv6(host) ? `[${host}]` : host}:${port}`;
 }
 
-function lastWord(line: string): string {
-  return line.trim().split(/\s+/).at(-1) ?? "";
-}
-
-/** Lines of a kernel table. A kernel without IPv6 has no IPv6 tables, which proves the same as empty ones. */
-function lines(path: string): string[] {
-  try {
-    return readFileSync(path, "utf8")
-      .split("\n")
-      .filter((line) => line.trim() !== "");
-  } catch (error) {
-    if (isCode(error, "ENOENT")) return [];
-    throw error;
-  }
-}
-
-function checkUnreachable(target: { host: string; port: number; label: string }): Promise<Finding> {
+function checkUnreachable(target: Target, sealed: ReadonlySet<string> = NO_WAY): Promise<Finding> {
   return new Promise((resolve) => {
-    const socket = connect({ host: target.host, port: target.port });
+    const socket = connect(target);
     const end = (found: Finding) => {
       socket.destroy();
       resolve(found);
     };
-    socket.setTimeout(CONNECT_MS_MAX, () => end(`TCP to ${target.label} was not refused at once`));
-    socket.once("connect", () => end(`TCP to ${target.label} connected`));
+    socket.setTimeout(CONNECT_MS_MAX, () => end(`TCP to ${label(target)} was not refused at once`));
+    socket.once("connect", () => end(`TCP to ${label(target)} connected`));
     socket.once("error", (error) => {
-      const code = "code" in error ? String(error.code) : "unknown error";
-      end(NO_WAY.has(code) ? undefined : `TCP to ${target.label} left the bottle (${code})`);
+      const code = codeOf(error);
+      end(sealed.has(code) ? undefined : `TCP to ${label(target)} left the bottle (${code})`);
     });
   });
 }
 
-function checkDatagram(host: string, port: number): Promise<Finding> {
+function checkDatagram(target: Target): Promise<Finding> {
   return new Promise((resolve) => {
-    const socket = createSocket("udp4");
-    const end = (found: Finding) => {
+    const socket = createSocket(isIPv6(target.host) ? "udp6" : "udp4");
+    const end = (error: unknown) => {
       socket.close();
-      resolve(found);
+      const code = codeOf(error);
+      if (error === null) resolve(`UDP to ${label(target)} was sent`);
+      else resolve(NO_WAY.has(code) ? undefined : `UDP to ${label(target)} left the bottle (${code})`);
     };
-    socket.once("error", () => end(undefined));
-    socket.send("probe", port, host, (error) => {
-      end(error === null ? `UDP to ${host}:${port} was sent` : undefined);
+    socket.once("error", end);
+    socket.bind(0, () => {
+      // Without this the kernel refuses such an address to everybody, and the check would prove nothing.
+      socket.setBroadcast(true);
+      socket.send("probe", target.port, target.host, end);
     });
   });
+}
+
+/** On loopback a refusal is what a port without a listener answers. */
+async function checkNobody(target: Target): Promise<Finding> {
+  const refused = new Set([...NO_WAY, "ECONNREFUSED"]);
+  const socket = createSocket("udp4");
+  const datagram = new Promise<Finding>((resolve) => {
+    const late = setTimeout(() => end(`UDP to ${label(target)} was taken`), CONNECT_MS_MAX);
+    const end = (found: Finding) => {
+      clearTimeout(late);
+      resolve(found);
+    };
+    socket.once("message", () => end(`UDP to ${label(target)} was answered`));
+    socket.on("error", (error) => {
+      end(refused.has(codeOf(error)) ? undefined : `UDP to ${label(target)} failed oddly (${codeOf(error)})`);
+    });
+    socket.connect(target.port, target.host, () => socket.send("probe"));
+  }).finally(() => socket.close());
+  const found = await Promise.all([datagram, checkUnreachable(target, refused)]);
+  return found.find((one) => one !== undefined);
+}
+
+/** Asks the name servers that this namespace was given, whatever they are. */
+async function checkNames(): Promise<Finding> {
+  const resolver = new promises.Resolver({ timeout: CONNECT_MS_MAX, tries: 1 });
+  try {
+    await resolver.resolve4(UNKNOWN_NAME);
+    return "a name server answered";
+  } catch (error) {
+    return UNASKED.has(codeOf(error)) ? undefined : `a name server was asked (${codeOf(error)})`;
+  }
 }
 
 /** Holder and guard start side by side, so the guard may take a moment. Any HTTP answer proves the way through. */
@@ -144,6 +174,6 @@ function answers(port: number): Promise<boolean> {
   });
 }
 
-function isCode(error: unknown, code: string): boolean {
-  return error instanceof Error && "code" in error && error.code === code;
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "unknown error";
 }

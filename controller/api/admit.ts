@@ -1,5 +1,6 @@
 import { deepEqual } from "./deep-equal.ts";
 import { admitMetadata, isRecord } from "./admit-meta.ts";
+import { admitSecret } from "./admit-secret.ts";
 import { issueCauses, pathText, violationCause } from "./causes.ts";
 import { compileRules, violations, type RuleTree, type Violation } from "./cel.ts";
 import { type FieldCause, invalid } from "./errors.ts";
@@ -31,6 +32,7 @@ const COMPILED: ReadonlyMap<KindName, Compiled> = new Map(
  * writers own it.
  */
 export function admit<K extends KindName>(kind: K, object: unknown, old: KindMap[K] | undefined): unknown {
+  if (kind === "Secret") return admitSecret(object, old);
   const compiled = COMPILED.get(kind);
   if (compiled === undefined) return admitEvent(object);
   if (!isRecord(object)) {

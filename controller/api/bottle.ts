@@ -195,7 +195,11 @@ export const bottleStatus = z.strictObject({
   bottleID: z.string().max(64).optional(),
   backend: z.strictObject({ type: z.string().max(32) }).optional(),
   resolved: z
-    .strictObject({ templateDigest: z.string().max(128).optional(), image: z.string().max(512).optional() })
+    .strictObject({
+      templateDigest: z.string().max(128).optional(),
+      policyDigest: z.string().max(128).optional(),
+      image: z.string().max(512).optional(),
+    })
     .optional(),
   guard: mapList(z.strictObject({ name: z.string().max(63), ready: z.boolean() }), ["name"], 8).optional(),
   turns: mapList(turnStatus, ["id"], TURNS_MAX).optional(),
@@ -204,6 +208,21 @@ export const bottleStatus = z.strictObject({
     .optional(),
   disk: z
     .strictObject({ kind: z.string().max(32), id: z.string().max(256), frozenTime: z.iso.datetime().optional() })
+    .optional(),
+  egress: z
+    .strictObject({
+      allowed: z.int().min(0),
+      denied: z.int().min(0),
+      dlpBlocked: z.int().min(0),
+      lastDenied: z
+        .strictObject({
+          time: z.iso.datetime(),
+          host: z.string().max(253),
+          port: z.int().min(0).max(65_535).optional(),
+          rule: z.string().max(63),
+        })
+        .optional(),
+    })
     .optional(),
 });
 /** As `bottleStatus`, with condition types narrowed to those of this project. */

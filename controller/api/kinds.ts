@@ -2,6 +2,8 @@ import type { z } from "zod";
 import { agentSpec, type Agent } from "./agent.ts";
 import { bottleSpec, bottleStatus, type Bottle } from "./bottle.ts";
 import type { EventResource } from "./event.ts";
+import { API_VERSION } from "./meta.ts";
+import type { SecretResource } from "./secret.ts";
 import { bottleTemplateSpec, type BottleTemplate } from "./template.ts";
 
 /** Every kind a store holds. */
@@ -9,9 +11,12 @@ export interface KindMap {
   Bottle: Bottle;
   BottleTemplate: BottleTemplate;
   Agent: Agent;
+  Secret: SecretResource;
   Event: EventResource;
 }
 export type KindName = keyof KindMap;
+/** Kinds that people declare. */
+export type DeclaredKind = Exclude<KindName, "Event">;
 
 export interface PrinterColumn {
   name: string;
@@ -21,12 +26,17 @@ export interface PrinterColumn {
   priority: 0 | 1;
 }
 
-/** A kind of this API group: what its CRD says and how commands name it. */
-export interface KindFacts {
-  kind: "Bottle" | "BottleTemplate" | "Agent";
+/** How commands name a kind. */
+export interface KindNames {
+  kind: DeclaredKind;
   plural: string;
   singular: string;
   shortNames: readonly string[];
+}
+
+/** A kind of this API group: what its CRD says and how commands name it. */
+export interface KindFacts extends KindNames {
+  kind: "Bottle" | "BottleTemplate" | "Agent";
   spec: z.ZodType;
   status?: z.ZodType;
   columns: readonly PrinterColumn[];
@@ -80,9 +90,21 @@ export const KINDS: readonly KindFacts[] = [
       { name: "Exit", type: "integer", jsonPath: ".status.lastTurn.exitCode", priority: 0 },
       AGE,
       conditionColumn("Reason", "reason", "Ready", 1),
+      { name: "Denied", type: "integer", jsonPath: ".status.egress.denied", priority: 1 },
       { name: "Label", type: "string", jsonPath: ".spec.label", priority: 1 },
       { name: "ID", type: "string", jsonPath: ".status.bottleID", priority: 1 },
     ],
     description: "One agent's sealed place and its conversation.",
   },
 ];
+
+/** Every kind that people declare, in the order of `KINDS`. A Secret is core/v1: no CRD is made for it, and its fields are not below `spec`. */
+export const DECLARED_KINDS: readonly KindNames[] = [
+  { kind: "Secret", plural: "secrets", singular: "secret", shortNames: [] },
+  ...KINDS,
+];
+
+/** What a manifest of this kind says under `apiVersion`. */
+export function apiVersionOf(kind: string): string {
+  return kind === "Secret" || kind === "Event" ? "v1" : API_VERSION;
+}

@@ -1,7 +1,6 @@
 import { Composer, type Document, isMap, isNode, Lexer, LineCounter, Parser, type YAMLError } from "yaml";
 import { invalid, StatusError, type FieldCause } from "./errors.ts";
-import { KINDS, type KindFacts } from "./kinds.ts";
-import { API_VERSION } from "./meta.ts";
+import { apiVersionOf, DECLARED_KINDS, type DeclaredKind } from "./kinds.ts";
 import { oneOf, quote } from "./words.ts";
 
 /** Bounds of one file of manifests. Files come from people and from git, so from anybody. */
@@ -17,10 +16,12 @@ const PARSER_STACK_MAX = 2 * MANIFEST_DEPTH_MAX + 8;
 
 /** An object as it was written, so far checked only for what it is and what it is called. Admission does the rest. */
 export interface Manifest {
-  apiVersion: typeof API_VERSION;
-  kind: KindFacts["kind"];
+  apiVersion: string;
+  kind: DeclaredKind;
   metadata: { name: string; namespace?: string };
+  /** Of a Secret there is none: its fields stand beside its metadata. */
   spec?: unknown;
+  [field: string]: unknown;
 }
 
 /** One object of a file, in the order of the file. `line` counts from 1. A refused one says which object it meant, if that can be read. */
@@ -143,7 +144,7 @@ function readDocument(document: Document.Parsed, lines: LineCounter, origin: str
     if (!(error instanceof ReferenceError)) throw error;
     const message = error.message.startsWith("Excessive")
       ? `aliases (*name) stand for more than ${ALIASES_MAX} nodes: write the values out`
-      : `${error.message}: ${REMEDIES["BAD_ALIAS"]}`;
+      : `${withoutText(error.message)}: ${REMEDIES["BAD_ALIAS"]}`;
     return refuse(refusal(`${origin}:${line}`, message));
   }
   if (value === null) return [];
@@ -178,7 +179,13 @@ const REMEDIES: Readonly<Record<string, string>> = {
 function syntaxError(fault: YAMLError, lines: LineCounter, origin: string): StatusError {
   const { line, col } = lines.linePos(fault.pos[0]);
   const remedy = REMEDIES[fault.code] ?? "check the indentation, the quotes and the brackets here";
-  return refusal(`${origin}:${line}:${col}`, `${fault.message.replaceAll(/\s+/g, " ").trim()}: ${remedy}`);
+  return refusal(`${origin}:${line}:${col}`, `${withoutText(fault.message)}: ${remedy}`);
+}
+
+/** The parser quotes the file behind a colon. What stands there may be a part of a secret. */
+function withoutText(message: string): string {
+  const colon = message.search(/(?<=\S):\s/);
+  return (colon < 0 ? message : message.slice(0, colon)).replaceAll(/\s+/g, " ").trim();
 }
 
 /** Kind and name of a document that cannot be read as a whole. */
@@ -225,16 +232,17 @@ function readObject(value: unknown, line: number, origin: string): ParsedDocumen
 function typeCauses(object: Record<string, unknown>): FieldCause[] {
   const causes: FieldCause[] = [];
   const { apiVersion, kind } = object;
+  const wanted = apiVersionOf(String(kind));
   if (apiVersion === undefined) {
-    causes.push({ field: "apiVersion", message: `is missing: write ${API_VERSION}`, reason: "FieldValueRequired" });
-  } else if (apiVersion !== API_VERSION) {
-    const message = `must be ${API_VERSION}, got ${quote(apiVersion)}`;
+    causes.push({ field: "apiVersion", message: `is missing: write ${wanted}`, reason: "FieldValueRequired" });
+  } else if (apiVersion !== wanted) {
+    const message = `must be ${wanted}, got ${quote(apiVersion)}`;
     causes.push({ field: "apiVersion", message, reason: "FieldValueNotSupported" });
   }
-  const kinds = oneOf(KINDS.map((facts) => facts.kind));
+  const kinds = oneOf(DECLARED_KINDS.map((each) => each.kind));
   if (kind === undefined) {
     causes.push({ field: "kind", message: `is missing: write ${kinds}`, reason: "FieldValueRequired" });
-  } else if (!KINDS.some((facts) => facts.kind === kind)) {
+  } else if (!DECLARED_KINDS.some((each) => each.kind === kind)) {
     const message = `unknown kind ${quote(kind)}: write ${kinds}`;
     causes.push({ field: "kind", message, reason: "FieldValueNotSupported" });
   }

@@ -1,4 +1,6 @@
 import { z } from "zod";
+import { egress } from "./egress.ts";
+import { isGuardEnv } from "./guard-env.ts";
 import type { Resource } from "./meta.ts";
 import {
   atomicList,
@@ -47,6 +49,12 @@ const envVar = withRules(
     reason: "FieldValueForbidden",
     fieldPath: ".name",
   },
+  {
+    rule: `!(${isGuardEnv("self.name")})`,
+    message: "is set by the controller, so that programs find their guard and trust it: remove it",
+    reason: "FieldValueForbidden",
+    fieldPath: ".name",
+  },
 );
 
 /**
@@ -68,6 +76,7 @@ export const bottleTemplateSpec = z.strictObject({
   image: imageRef.optional().describe("The agent's image. Not used by backends without images."),
   env: mapList(envVar, ["name"], 128).optional().describe("Environment of the agent; merged by name."),
   resources: resourceLimits.optional().describe("Limits of the agent; merged field by field."),
+  egress: egress.optional().describe("What may leave the bottle. Without a rule nothing does."),
   allowedBackends: atomicList(backendType, 8)
     .optional()
     .describe("Backends a bottle of this template may run on; several templates intersect."),

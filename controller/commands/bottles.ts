@@ -2,10 +2,12 @@ import type { Bottle } from "../api/bottle.ts";
 import { isStatus } from "../api/errors.ts";
 import type { ObjectKey } from "../api/meta.ts";
 import type { Backend, Blueprint } from "../ports/backend.ts";
+import { guardToken } from "../loop/guard-token.ts";
 import { blueprintOf } from "../plan/blueprint.ts";
 import { resolveBottle } from "../plan/resolve.ts";
 import type { CommandContext } from "./context.ts";
 import { CommandError, EXIT, notFound } from "./exit.ts";
+import { lookupIn } from "./lookup.ts";
 
 const ATTEMPTS_MAX = 5;
 
@@ -56,19 +58,11 @@ export async function requireBackend(context: CommandContext, bottle: Bottle): P
 
 /** What the controller made this bottle from, for commands that run beside its agent. */
 export async function blueprintFor(context: CommandContext, bottle: Bottle, backend: Backend): Promise<Blueprint> {
-  const { namespace } = bottle.metadata;
-  const agents = new Map(
-    (await context.store.list("Agent", { namespace })).items.map((one) => [one.metadata.name, one]),
-  );
-  const templates = new Map(
-    (await context.store.list("BottleTemplate", { namespace })).items.map((one) => [one.metadata.name, one]),
-  );
-  const resolution = resolveBottle(bottle, {
-    agent: (name) => agents.get(name),
-    template: (name) => templates.get(name),
-  });
+  const { namespace, uid } = bottle.metadata;
+  const resolution = resolveBottle(bottle, await lookupIn(context, namespace));
   if (!resolution.ok) throw new CommandError(EXIT.refused, resolution.message);
   // The image that runs now, should the templates name none.
   const defaultImage = bottle.status?.resolved?.image ?? "";
-  return blueprintOf(bottle, resolution.template, { features: backend.features, defaultImage });
+  const token = guardToken(context.guardKey, uid);
+  return blueprintOf(bottle, resolution, { features: backend.features, defaultImage, token });
 }

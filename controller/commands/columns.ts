@@ -3,8 +3,17 @@ import type { KindName } from "../api/kinds.ts";
 import { formatAge } from "./duration.ts";
 import { plainText } from "./io.ts";
 
-/** What `get` prints of kinds that are not in KINDS. */
-const EVENT_COLUMNS: readonly PrinterColumn[] = [
+/** `count`: of the members of an object, because those of a Secret's data are not for a table. */
+export type Column = Omit<PrinterColumn, "type"> & { type: PrinterColumn["type"] | "count" };
+
+/** As kubectl prints them. */
+const SECRET_COLUMNS: readonly Column[] = [
+  { name: "Type", type: "string", jsonPath: ".type", priority: 0 },
+  { name: "Data", type: "count", jsonPath: ".data", priority: 0 },
+  { name: "Age", type: "date", jsonPath: ".metadata.creationTimestamp", priority: 0 },
+];
+
+const EVENT_COLUMNS: readonly Column[] = [
   { name: "Last seen", type: "date", jsonPath: ".lastTimestamp", priority: 0 },
   { name: "Type", type: "string", jsonPath: ".type", priority: 0 },
   { name: "Reason", type: "string", jsonPath: ".reason", priority: 0 },
@@ -14,15 +23,17 @@ const EVENT_COLUMNS: readonly PrinterColumn[] = [
   { name: "Message", type: "string", jsonPath: ".message", priority: 0 },
 ];
 
-export function columnsOf(kind: KindName, wide: boolean): readonly PrinterColumn[] {
-  const columns = KINDS.find((facts) => facts.kind === kind)?.columns ?? EVENT_COLUMNS;
+export function columnsOf(kind: KindName, wide: boolean): readonly Column[] {
+  const own = kind === "Secret" ? SECRET_COLUMNS : EVENT_COLUMNS;
+  const columns = KINDS.find((facts) => facts.kind === kind)?.columns ?? own;
   return columns.filter((column) => wide || column.priority === 0);
 }
 
 /** One cell: empty for what is absent. */
-export function cellOf(object: unknown, column: PrinterColumn, nowMs: number): string {
+export function cellOf(object: unknown, column: Column, nowMs: number): string {
   const value = jsonPathValue(object, column.jsonPath);
   if (value === undefined || value === null) return "";
+  if (column.type === "count") return String(Object.keys(value).length);
   if (column.type === "date") return formatAge(String(value), nowMs);
   return plainText(typeof value === "object" ? JSON.stringify(value) : String(value));
 }

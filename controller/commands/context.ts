@@ -4,6 +4,7 @@ import { BACKEND_NAMES, createBackend } from "../../backends/index.ts";
 import { admit } from "../api/admit.ts";
 import { DEFAULT_NAMESPACE } from "../api/meta.ts";
 import { dnsLabel } from "../api/schema.ts";
+import type { AuditLog } from "../ports/audit.ts";
 import type { Backend } from "../ports/backend.ts";
 import type { Journal, Transcripts } from "../ports/journal.ts";
 import type { Log } from "../ports/log.ts";
@@ -11,6 +12,7 @@ import type { Store } from "../ports/store.ts";
 import { controllerPid } from "../stores/sqlite/lock.ts";
 import { openDatabase } from "../stores/sqlite/open-database.ts";
 import { CommandError, EXIT } from "./exit.ts";
+import { guardEnvironment } from "./guard-environment.ts";
 import { say, type Io } from "./io.ts";
 
 /** All that a verb works with. Tests make their own. */
@@ -18,8 +20,11 @@ export interface CommandContext {
   store: Store;
   journal: Journal;
   transcripts: Transcripts;
+  auditLog: AuditLog;
   /** The owner of everything this installation makes on a backend. */
   installationId: string;
+  /** What agents show their guards is derived from it. Never printed. */
+  guardKey: Uint8Array;
   stateDir: string;
   namespace: string;
   backendNames: readonly string[];
@@ -89,7 +94,8 @@ export function openContext(options: GlobalOptions, world: { io: Io; signal: Abo
     namespace,
     backendNames: BACKEND_NAMES,
     backend(name) {
-      const backend = opened.get(name) ?? createBackend(name, { stateDir, owner: database.installationId, now, log });
+      const shared = { stateDir, owner: database.installationId, now, log, ...guardEnvironment(env) };
+      const backend = opened.get(name) ?? createBackend(name, shared);
       opened.set(name, backend);
       return backend;
     },

@@ -24,7 +24,7 @@ export interface DeleteFlags {
 export function deleteCommand(): Command {
   return new Command("delete")
     .description("delete objects; deleting a bottle destroys it with its disk")
-    .argument("[kind]", "bottle, agent or bottletemplate")
+    .argument("[kind]", "bottle, agent, bottletemplate or secret")
     .argument("[names...]", "which ones")
     .option("-f, --filename <path>", "the objects of a file, a folder or - for stdin", collect, [])
     .option("--wait", "wait until they are gone (the default while a controller runs)")

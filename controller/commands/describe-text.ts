@@ -1,18 +1,34 @@
 import { stringify } from "yaml";
 import type { EventResource } from "../api/event.ts";
 import { ANNOTATIONS } from "../api/meta.ts";
+import { secretSizes } from "../api/secret.ts";
+import type { EgressCounters } from "../ports/audit.ts";
 import type { Declared } from "../sources/apply.ts";
 import { formatAge, formatDuration } from "./duration.ts";
+import { lastDeniedText } from "./egress-text.ts";
 import { plainText } from "./io.ts";
 import { renderTable } from "./table.ts";
 
+/** Where kubectl keeps the whole object as it was applied, values of a Secret included. */
+const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
 /** Lines of a prompt that are shown; the whole of it is in `get -o yaml`. */
 const PROMPT_LENGTH_SHOWN = 120;
 
+/** What is known of a bottle's egress. */
+export interface EgressFacts {
+  counters: EgressCounters;
+  /** Rules of the merged policy, or why there is none and all egress is closed. */
+  rules: number | string;
+}
+
 /** An object and what happened to it, for people. */
-export function describeText(object: Declared, events: readonly EventResource[], nowMs: number): string {
+export function describeText(
+  object: Declared,
+  { events, egress }: { events: readonly EventResource[]; egress?: EgressFacts },
+  nowMs: number,
+): string {
   const { metadata } = object;
-  const { [ANNOTATIONS.rejectedUpdate]: rejected, ...annotations } = metadata.annotations ?? {};
+  const { [ANNOTATIONS.rejectedUpdate]: rejected, [LAST_APPLIED]: _, ...annotations } = metadata.annotations ?? {};
   const head = renderHead([
     ["Name", metadata.name],
     ["Namespace", metadata.namespace],
@@ -25,8 +41,9 @@ export function describeText(object: Declared, events: readonly EventResource[],
     ["Annotations", pairs(annotations)],
     ["Rejected update", rejected ?? ""],
   ]);
-  const parts = [head, section("Spec", yamlOf(shortSpec(object)))];
+  const parts = [head, object.kind === "Secret" ? secretPart(object) : section("Spec", yamlOf(shortSpec(object)))];
   if (object.kind === "Bottle") parts.push(...bottleParts(object, nowMs));
+  if (egress !== undefined) parts.push(egressPart(egress, nowMs));
   parts.push(section("Events", eventTable(events, nowMs)));
   return parts.join("\n");
 }
@@ -56,8 +73,18 @@ function yamlOf(value: unknown): string {
     .join("\n");
 }
 
+/** Keys and sizes, as kubectl shows them: a value belongs on no screen. */
+function secretPart(secret: Extract<Declared, { kind: "Secret" }>): string {
+  const head = renderHead([
+    ["Type", secret.type],
+    ["Immutable", secret.immutable === true ? "true" : ""],
+  ]);
+  const sizes = secretSizes(secret).map(([key, bytes]) => `${plainText(key)}:  ${bytes} bytes`);
+  return `${head}\n${section("Data", sizes.join("\n"))}`;
+}
+
 /** Turns have a table of their own. */
-function shortSpec(object: Declared): object {
+function shortSpec(object: Exclude<Declared, { kind: "Secret" }>): object {
   if (object.kind !== "Bottle") return object.spec;
   const { turns: _turns, ...rest } = object.spec;
   return rest;
@@ -83,12 +110,25 @@ function bottleParts(bottle: Extract<Declared, { kind: "Bottle" }>, nowMs: numbe
       shortPrompt(turn.prompt),
     ];
   });
-  const { conditions: _conditions, turns: _turns, ...rest } = status ?? {};
+  // Counters have a section of their own, from where they are newest.
+  const { conditions: _conditions, turns: _turns, egress: _egress, ...rest } = status ?? {};
   return [
     section("Status", status === undefined ? "" : yamlOf(rest)),
     section("Conditions", tableOf(conditions, ["Type", "Status", "Reason", "Age", "Message"])),
     section("Turns", tableOf(turns, ["Id", "State", "Outcome", "Exit", "Attempts", "Took", "Prompt"])),
   ];
+}
+
+function egressPart({ counters, rules }: EgressFacts, nowMs: number): string {
+  const { allowed, denied, dlpBlocked } = counters;
+  const rows: [string, string][] = [
+    ["Rules", typeof rules === "number" ? String(rules) : `closed: ${rules}`],
+    ["Allowed", String(allowed)],
+    ["Denied", String(denied)],
+    ["DLP blocked", String(dlpBlocked)],
+    ["Last denied", lastDeniedText(counters, nowMs) ?? "<none>"],
+  ];
+  return section("Egress", renderHead(rows));
 }
 
 function tableOf(rows: readonly (readonly string[])[], headers: readonly string[]): string {

@@ -1,16 +1,19 @@
 import { Command } from "commander";
+import type { Bottle } from "../api/bottle.ts";
 import type { EventResource } from "../api/event.ts";
+import { resolveBottle } from "../plan/resolve.ts";
 import type { CommandContext } from "./context.ts";
 import { perform } from "./perform.ts";
-import { describeText } from "./describe-text.ts";
+import { describeText, type EgressFacts } from "./describe-text.ts";
 import { CommandError, EXIT, notFound } from "./exit.ts";
 import { print } from "./io.ts";
+import { lookupIn } from "./lookup.ts";
 import { kindAndNames, singularOf } from "./resolve-kind.ts";
 
 export function describeCommand(): Command {
   return new Command("describe")
     .description("show everything about an object, and what happened to it")
-    .argument("<kind>", "bottle, agent or bottletemplate")
+    .argument("<kind>", "bottle, agent, bottletemplate or secret")
     .argument("[names...]", "which ones")
     .action((kind: string, names: string[], _flags: object, command: Command) =>
       perform(command, (context) => runDescribe(context, [kind, ...names])),
@@ -28,12 +31,20 @@ export async function runDescribe(context: CommandContext, words: readonly strin
     return found;
   });
   const events = (await store.list("Event", { namespace })).items;
-  const texts = (names.length === 0 ? items : objects).map((object) => {
+  const texts: string[] = [];
+  for (const object of names.length === 0 ? items : objects) {
     const own = events.filter((event) => isAbout(event, object));
-    return describeText(object, own, context.now());
-  });
+    const egress = object.kind === "Bottle" ? await egressOf(context, object) : undefined;
+    texts.push(describeText(object, { events: own, egress }, context.now()));
+  }
   if (texts.length > 0) print(context.io, texts.join("\n\n\n"));
   return EXIT.ok;
+}
+
+async function egressOf(context: CommandContext, bottle: Bottle): Promise<EgressFacts> {
+  const resolution = resolveBottle(bottle, await lookupIn(context, bottle.metadata.namespace));
+  const counters = await context.auditLog.counters(bottle.metadata.uid);
+  return { counters, rules: resolution.ok ? resolution.egress.policy.rules.length : resolution.message };
 }
 
 /** Events of an earlier object of this name are not this one's. */

@@ -1,13 +1,13 @@
 import { detectBackend } from "../../backends/index.ts";
-import type { Agent } from "../api/agent.ts";
 import type { Bottle } from "../api/bottle.ts";
-import type { BottleTemplate } from "../api/template.ts";
+import { guardToken } from "../loop/guard-token.ts";
 import { foldJournal, EMPTY_JOURNAL } from "../plan/journal-state.ts";
 import { forecast } from "../plan/forecast.ts";
 import { resolveBottle } from "../plan/resolve.ts";
 import type { BackendChoice } from "../plan/situation.ts";
 import type { Declared } from "../sources/apply.ts";
 import type { CommandContext } from "./context.ts";
+import { lookupIn } from "./lookup.ts";
 import { defaultImage } from "./run-controller.ts";
 
 /** The steps that the control loop would take for a bottle, or why it would take none, in words. `others` are declared along with it and not stored yet. */
@@ -16,7 +16,7 @@ export async function forecastBottle(
   bottle: Bottle,
   others: readonly Declared[],
 ): Promise<readonly string[]> {
-  const resolution = resolveBottle(bottle, await lookup(context, bottle.metadata.namespace, others));
+  const resolution = resolveBottle(bottle, await lookupIn(context, bottle.metadata.namespace, others));
   if (!resolution.ok) return [`nothing: ${resolution.message}`];
   const journal = foldJournal(
     EMPTY_JOURNAL,
@@ -25,7 +25,8 @@ export async function forecastBottle(
   const backend = await chooseBackend(context, bottle, journal.launch?.backend);
   if (!backend.ok) return [`nothing: ${backend.message}`];
   const seen = (await context.backend(backend.name).observe(context.signal)).bottles.get(bottle.metadata.uid);
-  const desired = { bottle, resolution, backend, defaultImage: defaultImage() };
+  const token = guardToken(context.guardKey, bottle.metadata.uid);
+  const desired = { bottle, resolution, backend, defaultImage: defaultImage(), token };
   const steps = forecast(desired, { journal, view: { state: "seen", bottle: seen } }, context.now());
   return steps.length === 0 ? ["nothing to do"] : steps;
 }
@@ -41,19 +42,4 @@ async function chooseBackend(
   const found = await detectBackend(backends, asked);
   if (!found.ok) return { ok: false, reason: "NoBackend", message: found.message };
   return { ok: true, name: found.name, features: context.backend(found.name).features };
-}
-
-async function lookup(context: CommandContext, namespace: string, others: readonly Declared[]) {
-  const agents = new Map<string, Agent>();
-  const templates = new Map<string, BottleTemplate>();
-  const stored = [
-    ...(await context.store.list("Agent", { namespace })).items,
-    ...(await context.store.list("BottleTemplate", { namespace })).items,
-  ];
-  for (const object of [...stored, ...others]) {
-    if (object.metadata.namespace !== namespace) continue;
-    if (object.kind === "Agent") agents.set(object.metadata.name, object);
-    if (object.kind === "BottleTemplate") templates.set(object.metadata.name, object);
-  }
-  return { agent: (name: string) => agents.get(name), template: (name: string) => templates.get(name) };
 }

@@ -24,7 +24,7 @@ export interface GetFlags {
 export function getCommand(): Command {
   return new Command("get")
     .description("list objects")
-    .argument("<kind>", "bottles (bt), agents (bagent), bottletemplates (btt), events, or all")
+    .argument("<kind>", "bottles (bt), agents (bagent), bottletemplates (btt), secrets, events, or all")
     .argument("[names...]", "only these")
     .option("-A, --all-namespaces", "of every namespace")
     .option("-w, --watch", "go on and show changes")

@@ -1,7 +1,7 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { StatusError } from "../api/errors.ts";
-import { KINDS } from "../api/kinds.ts";
+import { DECLARED_KINDS } from "../api/kinds.ts";
 import { MANIFEST_BYTES_MAX, parseManifests } from "../api/manifest.ts";
 import type { DeclaredDraft } from "../sources/apply.ts";
 import { draftOf } from "../sources/draft.ts";
@@ -33,7 +33,7 @@ export async function readInputs(io: Io, paths: readonly string[], namespace: st
       }
     }
   }
-  const rank = new Map(KINDS.map((facts, index) => [facts.kind, index]));
+  const rank = new Map(DECLARED_KINDS.map((facts, index) => [facts.kind, index]));
   drafts.sort((a, b) => (rank.get(a.kind) ?? 0) - (rank.get(b.kind) ?? 0));
   if (drafts.length === 0 && refused.length === 0) {
     throw new CommandError(EXIT.usage, `no objects in ${paths.map((path) => `"${path}"`).join(", ")}`);

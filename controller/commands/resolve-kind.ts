@@ -1,4 +1,4 @@
-import { KINDS, type KindName } from "../api/kinds.ts";
+import { DECLARED_KINDS, type KindName } from "../api/kinds.ts";
 import { nearest, oneOf } from "../api/words.ts";
 import { CommandError, EXIT } from "./exit.ts";
 
@@ -8,10 +8,10 @@ const EVENT_NAMES: readonly string[] = ["event", "events", "ev"];
 export function resolveKind(text: string): KindName {
   const word = text.toLowerCase();
   if (EVENT_NAMES.includes(word)) return "Event";
-  const facts = KINDS.find((each) => [each.plural, each.singular, ...each.shortNames].includes(word));
+  const facts = DECLARED_KINDS.find((each) => [each.plural, each.singular, ...each.shortNames].includes(word));
   if (facts !== undefined) return facts.kind;
-  const plurals = [...KINDS.map((each) => each.plural), "events"];
-  const known = [...plurals, ...KINDS.flatMap((each) => [each.singular, ...each.shortNames]), ...EVENT_NAMES];
+  const plurals = [...DECLARED_KINDS.map((each) => each.plural), "events"];
+  const known = [...plurals, ...DECLARED_KINDS.flatMap((each) => [each.singular, ...each.shortNames]), ...EVENT_NAMES];
   const meant = nearest(word, known);
   const hint = meant === undefined ? `write ${oneOf(plurals)}` : `did you mean "${meant}"?`;
   throw new CommandError(EXIT.usage, `unknown kind "${text}": ${hint}`);
@@ -19,7 +19,7 @@ export function resolveKind(text: string): KindName {
 
 /** How a kind is written before a name: `bottle/fix-login`. */
 export function singularOf(kind: KindName): string {
-  return KINDS.find((facts) => facts.kind === kind)?.singular ?? kind.toLowerCase();
+  return DECLARED_KINDS.find((facts) => facts.kind === kind)?.singular ?? kind.toLowerCase();
 }
 
 /** `bottle fix-login` or `bottle/fix-login`. */

@@ -1,6 +1,7 @@
 import { detectBackend } from "../../backends/index.ts";
 import { createBackendSet, type DefaultBackend } from "../loop/backend-set.ts";
 import { createController } from "../loop/controller.ts";
+import type { AuditLog } from "../ports/audit.ts";
 import type { Backend } from "../ports/backend.ts";
 import type { EventRecorder } from "../ports/events.ts";
 import type { Journal, Transcripts } from "../ports/journal.ts";
@@ -17,6 +18,8 @@ export interface RunControllerOptions {
   store: Store;
   journal: Journal;
   transcripts: Transcripts;
+  auditLog: AuditLog;
+  guardKey: Uint8Array;
   backends: readonly Backend[];
   events: EventRecorder;
   log: Log;

@@ -53,3 +53,25 @@ function afterEscape(byte: number): "escape" | "csi" | "string" | "text" {
   if (byte === ESC) return "escape";
   return [0x5d, 0x50, 0x58, 0x5e, 0x5f].includes(byte) ? "string" : "text";
 }
+
+/** What a terminal obeys or hides: controls, formatting (bidirectional overrides, zero width), line and paragraph separators. */
+const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+/** Characters of one cell. */
+const CELL_LENGTH_MAX = 160;
+
+/** One cell of text that an agent had a hand in: on one line, as it is read, with a bound. */
+export function safeCell(text: string): string {
+  const shown = text.length > CELL_LENGTH_MAX ? `${text.slice(0, CELL_LENGTH_MAX - 1)}…` : text;
+  return shown.replaceAll(UNSAFE, "\u{fffd}");
+}
+
+/** JSON on one line that a terminal may show: the same value, with everything unsafe written as an escape. */
+export function safeJson(value: unknown, indent?: number): string {
+  return JSON.stringify(value, undefined, indent).replaceAll(/[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
+    Array.from({ length: character.length }, (_, index) => escaped(character.charCodeAt(index))).join(""),
+  );
+}
+
+function escaped(unit: number): string {
+  return `\\u${unit.toString(16).padStart(4, "0")}`;
+}

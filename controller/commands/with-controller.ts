@@ -6,6 +6,7 @@ import { holdControllerLock } from "../stores/sqlite/lock.ts";
 import { stateFiles, type CommandContext } from "./context.ts";
 import { CommandError, EXIT } from "./exit.ts";
 import { failpointFromEnv } from "./failpoint.ts";
+import { guardEnvironment } from "./guard-environment.ts";
 import { runController } from "./run-controller.ts";
 
 /** Old events are removed this often. */
@@ -46,7 +47,8 @@ async function runLocked(context: CommandContext, run: ControllerRun): Promise<v
   const { store, now, signal } = context;
   const { log } = run;
   const failpoint = failpointFromEnv(context.env, context.io.stderr);
-  const shared = { stateDir: context.stateDir, owner: context.installationId, now, log, failpoint };
+  const owner = context.installationId;
+  const shared = { stateDir: context.stateDir, owner, now, log, failpoint, ...guardEnvironment(context.env) };
   const backends = context.backendNames.map((name) => createBackend(name, shared));
   const sourceEvents = createEventRecorder({ store, log, now, component: "folder-source" });
   const folders = (run.watch ?? []).map((dir) => createFolderSource({ dir, store, events: sourceEvents, log, now }));

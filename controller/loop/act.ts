@@ -5,12 +5,15 @@ import type { Step } from "../plan/steps.ts";
 import { BackendError, type Backend } from "../ports/backend.ts";
 import { TRANSCRIPT_BYTES_MAX, type TurnKey, type Transcripts } from "../ports/journal.ts";
 import type { Store } from "../ports/store.ts";
+import type { AuditCollector } from "./audit-collector.ts";
+import { configureGuard } from "./configure-guard.ts";
 import type { Journals } from "./journals.ts";
 
 export interface ActTools {
   store: Store;
   journals: Journals;
   transcripts: Transcripts;
+  collector: Pick<AuditCollector, "drain">;
   now: () => number;
   signal: AbortSignal;
 }
@@ -50,6 +53,12 @@ export async function act(step: Step, bottle: Bottle, backend: Backend | undefin
       await journals.append(uid, [{ type: "Probed", timeMs: tools.now(), holderId: step.holderId, ...report }]);
       return bottle;
     }
+    case "configureGuard":
+      await configureGuard(step, bottle, { ...tools, backend: present(backend) });
+      return bottle;
+    case "drainAudit":
+      await tools.collector.drain({ uid, guardId: step.guardId, backend: present(backend) }, signal);
+      return bottle;
     case "createAgent":
       await present(backend).createAgent(step.blueprint, step.run, signal);
       return bottle;

@@ -1,7 +1,7 @@
 import type { Bottle } from "../api/bottle.ts";
 import type { JournalState } from "../plan/journal-state.ts";
 import type { BackendChoice } from "../plan/situation.ts";
-import type { Backend } from "../ports/backend.ts";
+import type { Backend, Observation } from "../ports/backend.ts";
 import { createObserver, createTicker, type Observer } from "./observer.ts";
 
 /** The backend of bottles that name none: a fixed one, or why there is none. Asked again after a refusal. */
@@ -13,15 +13,22 @@ export interface BackendSet {
   all(): readonly Backend[];
   backend(name: string): Backend | undefined;
   observer(name: string): Observer | undefined;
+  /** Calls `seen` with what each look shows from now on, before those who wait for it. */
+  onLook(seen: (backend: Backend, observation: Observation) => void): void;
   /** The backend a bottle is pinned to by its first launch, else the one its spec names, else the default. */
   choose(bottle: Bottle, journal: JournalState): Promise<BackendChoice>;
 }
 
 export function createBackendSet(backends: readonly Backend[], defaultBackend: DefaultBackend): BackendSet {
   const ticker = createTicker();
-  const byName = new Map(
-    backends.map((backend) => [backend.name, { backend, observer: createObserver(backend, ticker) }]),
-  );
+  const listeners: ((backend: Backend, observation: Observation) => void)[] = [];
+  const parts = (backend: Backend) => {
+    const seen = (observation: Observation): void => {
+      for (const listener of listeners) listener(backend, observation);
+    };
+    return { backend, observer: createObserver(backend, ticker, seen) };
+  };
+  const byName = new Map(backends.map((backend) => [backend.name, parts(backend)]));
 
   const named = (name: string): BackendChoice => {
     const found = byName.get(name);
@@ -39,6 +46,7 @@ export function createBackendSet(backends: readonly Backend[], defaultBackend: D
     all: () => backends,
     backend: (name) => byName.get(name)?.backend,
     observer: (name) => byName.get(name)?.observer,
+    onLook: (seen) => void listeners.push(seen),
     async choose(bottle, journal) {
       const asked = journal.launch?.backend ?? bottle.spec.backend?.type.toLowerCase();
       if (asked !== undefined) return named(asked);

@@ -3,12 +3,21 @@ import type { Bottle } from "../api/bottle.ts";
 import { isStatus } from "../api/errors.ts";
 import { keyOf, keyText } from "../api/meta.ts";
 import type { BottleTemplate } from "../api/template.ts";
+import type { SecretResource } from "../api/secret.ts";
 import { resolveBottle, type Resolution } from "../plan/resolve.ts";
+import type { SecretFacts } from "../plan/resolve-egress.ts";
 import type { Log } from "../ports/log.ts";
 import type { Store, WatchEvent } from "../ports/store.ts";
 
-const CACHED_KINDS = ["Bottle", "Agent", "BottleTemplate"] as const;
-type Cached = Bottle | Agent | BottleTemplate;
+const CACHED_KINDS = ["Bottle", "Agent", "BottleTemplate", "Secret"] as const;
+type Stored = Bottle | Agent | BottleTemplate | SecretResource;
+type Cached = Bottle | Agent | BottleTemplate | SecretNote;
+
+/** What is kept of a Secret: its values stay in the store, and are read when a guard needs them. */
+interface SecretNote extends SecretFacts {
+  kind: "Secret";
+  metadata: SecretResource["metadata"];
+}
 
 /** How soon a broken watch is set up again; doubled up to the maximum while it stays broken. */
 const WATCH_RETRY_FIRST_MS = 500;
@@ -22,10 +31,11 @@ export class Cache {
     Bottle: new Map<string, Bottle>(),
     Agent: new Map<string, Agent>(),
     BottleTemplate: new Map<string, BottleTemplate>(),
+    Secret: new Map<string, SecretNote>(),
   };
   readonly #keys = new Map<string, string>();
   readonly #resolutions = new Map<string, { generation: number; epoch: number; resolution: Resolution }>();
-  /** Grows with every change of an agent or template: a resolution from an earlier epoch is computed again. */
+  /** Grows with every change of an agent, a template or a Secret: a resolution from an earlier epoch is computed again. */
   #epoch = 0;
 
   constructor(store: Store, log: Log) {
@@ -54,13 +64,14 @@ export class Cache {
     const resolution = resolveBottle(bottle, {
       agent: (name) => this.#objects.Agent.get(keyText({ namespace, name })),
       template: (name) => this.#objects.BottleTemplate.get(keyText({ namespace, name })),
+      secret: (name) => this.#objects.Secret.get(keyText({ namespace, name })),
     });
     this.#resolutions.set(uid, { generation, epoch: this.#epoch, resolution });
     return resolution;
   }
 
   /** Takes in an object that was just written, so that the next pass sees it before the watch tells. */
-  put(object: Cached): void {
+  put(object: Bottle): void {
     if (!this.#isOlder(object)) this.#insert(object);
   }
 
@@ -72,7 +83,7 @@ export class Cache {
       // The watch starts at the first list's version: what the later lists already show comes again, which does no harm.
       oldest ??= list.resourceVersion;
       for (const object of this.#objects[kind].values()) this.#remove(object);
-      for (const object of list.items) this.#insert(object);
+      for (const object of list.items) this.#insert(noted(object));
     }
     return oldest ?? "0";
   }
@@ -96,9 +107,10 @@ export class Cache {
     }
   }
 
-  #take(event: WatchEvent<Cached>, changed: (key: string) => void): void {
-    if (event.type === "BOOKMARK" || this.#isOlder(event.object)) return;
-    const { object } = event;
+  #take(event: WatchEvent<Stored>, changed: (key: string) => void): void {
+    if (event.type === "BOOKMARK") return;
+    const object = noted(event.object);
+    if (this.#isOlder(object)) return;
     const key = keyText(keyOf(object));
     const before = object.kind === "Bottle" ? this.#objects.Bottle.get(key) : undefined;
     if (event.type === "DELETED") this.#remove(object);
@@ -121,6 +133,7 @@ export class Cache {
     }
     this.#epoch += 1;
     if (object.kind === "Agent") this.#objects.Agent.set(key, object);
+    else if (object.kind === "Secret") this.#objects.Secret.set(key, object);
     else this.#objects.BottleTemplate.set(key, object);
   }
 
@@ -139,6 +152,13 @@ export class Cache {
     if (known === undefined || known.metadata.uid !== object.metadata.uid) return false;
     return Number(known.metadata.resourceVersion) > Number(object.metadata.resourceVersion);
   }
+}
+
+function noted(object: Stored): Cached {
+  if (object.kind !== "Secret") return object;
+  const { kind, metadata, data } = object;
+  // An object that was deleted and made again may come back with the same version in another store; never with the same uid.
+  return { kind, metadata, keys: new Set(Object.keys(data)), version: `${metadata.uid}/${metadata.resourceVersion}` };
 }
 
 /** The loop's own status writes come back as events; they are no reason for another pass. */

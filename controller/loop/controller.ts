@@ -1,15 +1,18 @@
 import { planBottle } from "../plan/plan-bottle.ts";
 import { orphansOf } from "../plan/orphans.ts";
+import type { AuditLog } from "../ports/audit.ts";
 import type { EventRecorder } from "../ports/events.ts";
 import type { Journal, Transcripts } from "../ports/journal.ts";
 import type { Log } from "../ports/log.ts";
 import type { Store } from "../ports/store.ts";
+import { createAuditCollector, type AuditCollector } from "./audit-collector.ts";
 import { Cache } from "./cache.ts";
 import type { BackendSet } from "./backend-set.ts";
 import { createJournals } from "./journals.ts";
 import { Queue } from "./queue.ts";
 import { Reconciler } from "./reconcile.ts";
 import { removeOrphan } from "./remove-orphan.ts";
+import { createRunningGuards } from "./running-guards.ts";
 
 /** Events get lost and backends change by themselves: every bottle is looked at anew this often. */
 const RESYNC_MS = 30_000;
@@ -20,6 +23,9 @@ export interface ControllerOptions {
   store: Store;
   journal: Journal;
   transcripts: Transcripts;
+  auditLog: AuditLog;
+  /** Of this installation: the tokens of all its bottles are made from it. */
+  guardKey: Uint8Array;
   backends: BackendSet;
   events: EventRecorder;
   log: Log;
@@ -48,6 +54,7 @@ export function createController(options: ControllerOptions): Controller {
         synced.dispatchEvent(new Event("synced"));
       };
       const watching = parts.cache.run({ changed: parts.add, synced: filled }, signal);
+      const collecting = parts.collector.run(signal);
       if (!signal.aborted) await Promise.race([loaded, once(signal, "abort")]);
       if (!signal.aborted) ready?.();
       hintFromBackends(options.backends, parts, signal);
@@ -66,7 +73,7 @@ export function createController(options: ControllerOptions): Controller {
       await parts.queue.drain();
       await Promise.all(reaping);
       clearTimeout(cutTimer);
-      await watching;
+      await Promise.all([watching, collecting]);
     },
   };
 }
@@ -74,30 +81,45 @@ export function createController(options: ControllerOptions): Controller {
 interface Parts {
   cache: Cache;
   queue: Queue;
+  collector: AuditCollector;
   add: (key: string) => void;
+  /** Puts the bottle with this uid in line, if there is one. */
+  changed: (uid: string) => void;
   addAll: () => void;
-  keepJournals: (uids: ReadonlySet<string>) => void;
+  /** Drops what is remembered of bottles that are gone. */
+  keepOnly: (uids: ReadonlySet<string>) => void;
 }
 
 function assemble(options: ControllerOptions, signal: AbortSignal): Parts {
   const cache = new Cache(options.store, options.log);
   const journals = createJournals(options.journal);
-  const reconciler = new Reconciler({ ...options, cache, journals, plan: planBottle, signal });
   const marks = new Map<string, number>();
+  const add = (key: string): void => {
+    marks.set(key, options.backends.mark());
+    queue.add(key);
+  };
+  const changed = (uid: string): void => {
+    const key = cache.keyOfUid(uid);
+    if (key !== undefined) add(key);
+  };
+  const collector = createAuditCollector({ ...options, changed });
+  const guards = createRunningGuards((uid) => cache.keyOfUid(uid) !== undefined);
+  options.backends.onLook((backend, observation) => collector.follow(guards.seen(backend, observation)));
+  const reconciler = new Reconciler({ ...options, cache, journals, collector, plan: planBottle, signal });
   const queue = new Queue({
     workers: options.workers,
     now: options.now,
     random: options.random,
     process: (key) => pass(key, reconciler, options, marks),
   });
-  const add = (key: string): void => {
-    marks.set(key, options.backends.mark());
-    queue.add(key);
-  };
   const addAll = (): void => {
     for (const bottle of cache.bottles()) add(`${bottle.metadata.namespace}/${bottle.metadata.name}`);
   };
-  return { cache, queue, add, addAll, keepJournals: (uids) => journals.keepOnly(uids) };
+  const keepOnly = (uids: ReadonlySet<string>): void => {
+    journals.keepOnly(uids);
+    collector.keepOnly(uids);
+  };
+  return { cache, queue, collector, add, changed, addAll, keepOnly };
 }
 
 /** Passes over one key until the plan has nothing more to do at once; the look each needs is one that began after the event or the last step. */
@@ -120,17 +142,14 @@ async function pass(
 
 function hintFromBackends(backends: BackendSet, parts: Parts, signal: AbortSignal): void {
   for (const backend of backends.all()) {
-    backend.watch((uid) => {
-      const key = parts.cache.keyOfUid(uid);
-      if (key !== undefined) parts.add(key);
-    }, signal);
+    backend.watch(parts.changed, signal);
   }
 }
 
 /** Puts every bottle in line. */
 function resync(parts: Parts): void {
   const uids = new Set([...parts.cache.bottles()].map((bottle) => bottle.metadata.uid));
-  parts.keepJournals(uids);
+  parts.keepOnly(uids);
   parts.addAll();
 }
 

@@ -18,15 +18,22 @@ export interface Observer {
   lookSince(mark: number, signal?: AbortSignal): Promise<Look>;
 }
 
-/** Looks at one backend: one look at a time, shared by all keys that need one, so that a thousand bottles cost one round of calls. */
-export function createObserver(backend: Backend, ticker: Ticker): Observer {
+/**
+ * Looks at one backend: one look at a time, shared by all keys that need one, so that a thousand bottles cost one round of calls. `seen` gets what
+ * each look shows before those who wait for it.
+ */
+export function createObserver(
+  backend: Backend,
+  ticker: Ticker,
+  seen: (observation: Observation) => void = () => {},
+): Observer {
   let newest: { began: number; look: Promise<Look> } | undefined;
   let running: Promise<unknown> | undefined;
   let queued: Promise<Look> | undefined;
 
   const begin = (signal?: AbortSignal): Promise<Look> => {
     const began = ticker.next();
-    const look = lookAt(backend, signal);
+    const look = lookAt(backend, seen, signal);
     newest = { began, look };
     const over = (): void => {
       running = undefined;
@@ -51,9 +58,11 @@ export function createObserver(backend: Backend, ticker: Ticker): Observer {
   };
 }
 
-async function lookAt(backend: Backend, signal?: AbortSignal): Promise<Look> {
+async function lookAt(backend: Backend, seen: (observation: Observation) => void, signal?: AbortSignal): Promise<Look> {
   try {
-    return { ok: true, observation: await backend.observe(signal) };
+    const observation = await backend.observe(signal);
+    seen(observation);
+    return { ok: true, observation };
   } catch (error) {
     // Anything else is a bug, and a bug is not a backend that is down.
     if (!(error instanceof BackendError)) throw error;

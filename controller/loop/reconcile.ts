@@ -9,9 +9,11 @@ import type { Transcripts } from "../ports/journal.ts";
 import type { Log } from "../ports/log.ts";
 import type { Store } from "../ports/store.ts";
 import { act } from "./act.ts";
+import type { AuditCollector } from "./audit-collector.ts";
 import type { BackendSet } from "./backend-set.ts";
 import { onlyStatusDiffers, type Cache } from "./cache.ts";
 import { deepEqual } from "../api/deep-equal.ts";
+import { guardToken } from "./guard-token.ts";
 import type { Journals } from "./journals.ts";
 
 export interface ReconcilerOptions {
@@ -20,6 +22,9 @@ export interface ReconcilerOptions {
   journals: Journals;
   transcripts: Transcripts;
   backends: BackendSet;
+  collector: Pick<AuditCollector, "drain" | "heard" | "counters">;
+  /** Of this installation: the tokens of all its bottles are made from it. */
+  guardKey: Uint8Array;
   events: EventRecorder;
   log: Log;
   now: () => number;
@@ -49,6 +54,8 @@ interface Remembered extends StepFailure {
 export class Reconciler {
   readonly #options: ReconcilerOptions;
   readonly #failures = new Map<string, Remembered>();
+  /** Of the bottles that are in the cache now: a look at ten thousand that did not change makes none anew. */
+  readonly #tokens = new WeakMap<Bottle, string>();
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
@@ -72,14 +79,22 @@ export class Reconciler {
   }
 
   async #gather(bottle: Bottle, since: number): Promise<{ desired: Desired; observed: Observed }> {
-    const { cache, journals, backends, defaultImage } = this.#options;
+    const { cache, journals, backends, collector, defaultImage } = this.#options;
+    const { uid } = bottle.metadata;
     const journal = await journals.stateOf(bottle.metadata);
     const backend = await backends.choose(bottle, journal);
-    const desired: Desired = { bottle, resolution: cache.resolution(bottle), backend, defaultImage };
-    return {
-      desired,
-      observed: { journal, view: await this.#view(bottle, backend, since), failure: this.#failureOf(desired) },
-    };
+    const token = this.#tokenOf(bottle);
+    const desired: Desired = { bottle, resolution: cache.resolution(bottle), backend, defaultImage, token };
+    const view = await this.#view(bottle, backend, since);
+    // Heard after the look, which is when the collector learned of a new guard.
+    const heard = { guard: collector.heard(uid), egress: collector.counters(uid) };
+    return { desired, observed: { journal, view, failure: this.#failureOf(desired), ...heard } };
+  }
+
+  #tokenOf(bottle: Bottle): string {
+    const token = this.#tokens.get(bottle) ?? guardToken(this.#options.guardKey, bottle.metadata.uid);
+    this.#tokens.set(bottle, token);
+    return token;
   }
 
   async #view(bottle: Bottle, backend: Desired["backend"], since: number): Promise<Observed["view"]> {
@@ -157,5 +172,6 @@ export class Reconciler {
 }
 
 function digestOf({ resolution }: Desired): string {
-  return resolution.ok ? resolution.digest : resolution.reason;
+  if (!resolution.ok) return resolution.reason;
+  return [resolution.digest, ...Object.values(resolution.egress.secrets)].join();
 }

@@ -4,6 +4,7 @@ import { ANNOTATIONS } from "../api/meta.ts";
 import { backendType } from "../api/template.ts";
 import { historyOf, type TurnHistory } from "./journal-state.ts";
 import { unservedReasons } from "./blueprint.ts";
+import { isConfigured, recordedDigest } from "./rules-guard.ts";
 import { isFinal, type Situation } from "./situation.ts";
 
 /** What the deciding rule says of the bottle as a whole. */
@@ -41,12 +42,17 @@ export function bottleStatus(situation: Situation, note: Note): BottleStatus {
     bottleID: bottle.metadata.uid,
     backend: backendStatus(situation),
     resolved: desired.resolution.ok
-      ? { templateDigest: desired.resolution.digest, image: imageOf(situation) }
+      ? prune({
+          templateDigest: desired.resolution.digest,
+          policyDigest: desired.resolution.egress.digest,
+          image: imageOf(situation),
+        })
       : undefined,
     guard: guardStatus(situation),
     turns,
     lastTurn: lastTurn(turns),
     disk: diskStatus(situation),
+    egress: egressStatus(situation),
   });
 }
 
@@ -71,12 +77,33 @@ function resolvedRefs({ desired: { resolution } }: Situation): Verdict {
 }
 
 /** Of a backend that cannot be seen nothing is said anew: what was known stays. */
-function guardReady({ live, holder, guard, unseen }: Situation): Verdict | undefined {
+function guardReady(situation: Situation): Verdict | undefined {
+  const { live, holder, guard, unseen } = situation;
   if (unseen !== undefined) return undefined;
-  if (live) return verdict(true, "Running", "holder and guard run");
+  if (live) return whyRefusing(situation) ?? verdict(true, "Running", "holder and guard run");
   if (holder === undefined && guard === undefined)
     return verdict(false, "NotRunning", "there is neither holder nor guard");
   return verdict(false, "Incomplete", "holder and guard do not both run");
+}
+
+/** Why a guard that runs lets nothing through, or not what it should; undefined if it does. */
+function whyRefusing(situation: Situation): Verdict | undefined {
+  const { desired, failure, heard } = situation;
+  const isCurrent = isConfigured(situation);
+  const failed = failure?.step === "configureGuard" && (failure.kind === "Invalid" || failure.count > 1);
+  if (failed && !isCurrent) {
+    return verdict(false, failure.reason, `the guard does not have the egress rules: ${failure.message}`);
+  }
+  const isClosed = isCurrent || !recordedDigest(situation);
+  if (!desired.resolution.ok) {
+    const { reason, message } = desired.resolution;
+    return verdict(false, reason, `${isClosed ? "all egress is refused" : "the guard is being closed"}: ${message}`);
+  }
+  if (!recordedDigest(situation)) {
+    return verdict(false, "NotConfigured", "all egress is refused: the guard was not told the egress rules yet");
+  }
+  if (heard?.health.ok !== false) return undefined;
+  return verdict(false, heard.health.reason, `all egress is refused: ${heard.health.message}`);
 }
 
 function egressEnforced({ journal: { probe } }: Situation): Verdict | undefined {
@@ -171,10 +198,11 @@ function lastTurn(turns: readonly TurnStatus[]): BottleStatus["lastTurn"] {
   return prune({ id: last.id, outcome: last.outcome ?? last.state, exitCode: last.exitCode });
 }
 
-function guardStatus({ bottle, unseen, guard, holder }: Situation): BottleStatus["guard"] {
+function guardStatus(situation: Situation): BottleStatus["guard"] {
+  const { bottle, unseen, guard, holder } = situation;
   if (unseen !== undefined) return bottle.status?.guard;
   return [
-    { name: "guard", ready: guard?.state === "running" },
+    { name: "guard", ready: guard?.state === "running" && whyRefusing(situation) === undefined },
     { name: "holder", ready: holder?.state === "running" },
   ];
 }
@@ -184,6 +212,23 @@ function diskStatus({ bottle, unseen, disk, journal }: Situation): BottleStatus[
   const workspace = disk.find((part) => part.part === "workspace");
   if (workspace === undefined) return undefined;
   return prune({ kind: workspace.kind, id: workspace.id, frozenTime: optionalTime(journal.frozenMs) });
+}
+
+/** Hosts are what an agent wrote: only so much of them is shown as a status may hold and a terminal prints. */
+function egressStatus({ bottle, egress }: Situation): BottleStatus["egress"] {
+  if (egress === undefined) return bottle.status?.egress;
+  const { allowed, denied, dlpBlocked, lastDenied } = egress;
+  const timeMs = Date.parse(lastDenied?.time ?? "");
+  const last =
+    lastDenied === undefined || Number.isNaN(timeMs)
+      ? undefined
+      : prune({
+          time: isoTime(timeMs),
+          host: lastDenied.host.replaceAll(/[^\x21-\x7e]/g, "?").slice(0, 253),
+          port: lastDenied.port ?? undefined,
+          rule: lastDenied.rule.slice(0, 63),
+        });
+  return prune({ allowed, denied, dlpBlocked, lastDenied: last });
 }
 
 function optionalTime(ms: number | undefined): string | undefined {

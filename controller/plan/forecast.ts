@@ -1,6 +1,7 @@
 import { unreachable } from "../api/errors.ts";
 import { FINALIZER } from "../api/meta.ts";
 import type { BottleView, DiskPart, Role, Unit } from "../ports/backend.ts";
+import type { GuardSettings } from "../ports/guard.ts";
 import type { TurnKey } from "../ports/journal.ts";
 import { foldEntry, foldJournal } from "./journal-state.ts";
 import { planBottle } from "./plan-bottle.ts";
@@ -43,6 +44,7 @@ function describeStep(step: Step, { bottle, backend }: Desired): string | undefi
     case "forget":
     case "record":
     case "createAgent":
+    case "drainAudit":
       return undefined;
     case "collectTurn":
       return `keep the transcript of turn "${step.entry.turn}"`;
@@ -52,6 +54,8 @@ function describeStep(step: Step, { bottle, backend }: Desired): string | undefi
     }
     case "probe":
       return "probe that nothing but the guard is in reach";
+    case "configureGuard":
+      return describeSettings(step.settings);
     case "startAgent":
       return `run turn "${step.turn}"${step.attempt > 1 ? ` again (attempt ${step.attempt})` : ""}`;
     case "stopAgent":
@@ -67,6 +71,12 @@ function describeStep(step: Step, { bottle, backend }: Desired): string | undefi
   }
 }
 
+function describeSettings({ policy, secretRefs, closed }: GuardSettings): string {
+  if (closed !== undefined) return `close the guard: ${closed.message}`;
+  const secrets = secretRefs.length === 0 ? "" : ` and ${secretRefs.length} secret(s)`;
+  return `give the guard ${policy.rules.length} egress rule(s)${secrets}`;
+}
+
 function applyStep(state: State, step: Step, now: number): State {
   switch (step.kind) {
     case "addFinalizer":
@@ -75,6 +85,7 @@ function applyStep(state: State, step: Step, now: number): State {
     case "deleteResource":
       return { ...state, gone: true };
     case "forget":
+    case "drainAudit":
       return state;
     case "record":
       return withJournal(state, foldJournal(state.observed.journal, step.entries));
@@ -91,6 +102,11 @@ function applyStep(state: State, step: Step, now: number): State {
           detail: "",
         }),
       );
+    case "configureGuard": {
+      const { guardId, settings } = step;
+      const entry = { type: "GuardConfigured", timeMs: now, guardId, digest: settings.digest } as const;
+      return withJournal(state, foldEntry(state.observed.journal, entry));
+    }
     case "prepare": {
       const made = (["holder", "guard"] as const).map((role) => unit(role, step.blueprint.specHash, now));
       return withView(state, (view) => ({ ...view, units: [...view.units, ...made], disk: idealDisk(now) }));

@@ -17,6 +17,8 @@ export interface JournalState {
   /** The newest launch; its backend is the bottle's for good. */
   launch?: Extract<JournalEntry, { type: "LaunchIntended" }>;
   probe?: Extract<JournalEntry, { type: "Probed" }>;
+  /** The newest settings of a guard. */
+  configured?: Extract<JournalEntry, { type: "GuardConfigured" }>;
   turns: ReadonlyMap<string, TurnHistory>;
   /** Since when nothing but the disk is there; absent while the bottle is live. */
   frozenMs?: number;
@@ -38,6 +40,8 @@ export function foldEntry(state: JournalState, entry: JournalEntry): JournalStat
       return { ...state, launch: entry, frozenMs: undefined };
     case "Probed":
       return { ...state, probe: entry };
+    case "GuardConfigured":
+      return { ...state, configured: entry };
     case "Frozen":
       return { ...state, frozenMs: entry.timeMs };
     case "Expired":

@@ -21,3 +21,6 @@ export const COPY_MS_MAX = 3_600_000;
 
 /** How long a run that was killed by nobody we know waits for its verdict. An idle Docker Engine 20.10 ends its containers within a second. */
 export const KILL_SETTLE_MS = 5_000;
+
+/** How old what a guard reports of itself may be: it is asked by a poll that waits, and a poll may fail once. */
+export const HEARD_LAG_MS = 45_000;

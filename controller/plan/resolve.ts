@@ -3,6 +3,9 @@ import type { Bottle } from "../api/bottle.ts";
 import { DEFAULT_NAMESPACE, type DraftMeta } from "../api/meta.ts";
 import type { BackendType, BottleTemplate, BottleTemplateSpec } from "../api/template.ts";
 import { canonicalJson, sha256 } from "./digest.ts";
+import type { ResolvedEgress } from "./guard-settings.ts";
+import { mergeEgress, mergeFields, type EffectiveEgress } from "./merge-egress.ts";
+import { resolveEgress, type SecretFacts } from "./resolve-egress.ts";
 
 /** Templates in one chain of `extendsRef`, the first one included. */
 export const TEMPLATE_DEPTH_MAX = 16;
@@ -15,6 +18,8 @@ export interface EffectiveTemplate {
   /** Sorted by name; each name once. */
   env: { name: string; value: string }[];
   resources: NonNullable<BottleTemplateSpec["resources"]>;
+  /** Absent: no template says anything, and nothing leaves. */
+  egress?: EffectiveEgress;
   /** Sorted. Absent: every backend. Empty: the templates exclude one another. */
   allowedBackends?: BackendType[];
 }
@@ -23,11 +28,14 @@ export interface EffectiveTemplate {
 export interface Lookup {
   agent(name: string): Agent | undefined;
   template(name: string): BottleTemplate | undefined;
+  secret(name: string): SecretFacts | undefined;
 }
 
 export type Resolution =
-  | { ok: true; agent: AgentSpec; template: EffectiveTemplate; digest: string }
-  | { ok: false; reason: "AgentNotFound" | "TemplateNotFound" | "TemplateCycle" | "TemplateTooDeep"; message: string };
+  | { ok: true; agent: AgentSpec; template: EffectiveTemplate; digest: string; egress: ResolvedEgress }
+  | { ok: false; reason: ResolutionFailure; message: string };
+export type ResolutionFailure =
+  "AgentNotFound" | "TemplateNotFound" | "TemplateCycle" | "TemplateTooDeep" | "SecretNotFound" | "EgressPolicyInvalid";
 
 type Failure = Extract<Resolution, { ok: false }>;
 type Chain = { ok: true; templates: BottleTemplate[] } | Failure;
@@ -54,7 +62,11 @@ export function resolveBottle(bottle: Bottle, lookup: Lookup): Resolution {
     }
   }
   template = mergeTemplate(template, { resources: bottle.spec.resources });
-  return { ok: true, agent, template, digest: `sha256:${sha256(canonicalJson({ agent, template }))}` };
+  const { namespace } = bottle.metadata;
+  const found = resolveEgress(template.egress, { namespace, secret: (name) => lookup.secret(name) });
+  if (!found.ok) return found;
+  const digest = `sha256:${sha256(canonicalJson({ agent, template }))}`;
+  return { ok: true, agent, template, digest, egress: found.egress };
 }
 
 /** `over` wins, field by field; a backend must be allowed by both. */
@@ -64,10 +76,12 @@ export function mergeTemplate(base: EffectiveTemplate, over: BottleTemplateSpec)
 
   const merged: EffectiveTemplate = {
     env: [...env].map(([name, value]) => ({ name, value })).sort((a, b) => (a.name < b.name ? -1 : 1)),
-    resources: { ...base.resources, ...definedOf(over.resources ?? {}) },
+    resources: mergeFields(base.resources, over.resources) ?? {},
   };
   const image = over.image ?? base.image;
   if (image !== undefined) merged.image = image;
+  const egress = mergeEgress(base.egress, over.egress);
+  if (egress !== undefined) merged.egress = egress;
   const allowed = intersect(base.allowedBackends, over.allowedBackends);
   if (allowed !== undefined) merged.allowedBackends = allowed;
   return merged;
@@ -149,8 +163,4 @@ function cycleFrom(path: readonly string[], again: string): string[] {
 function intersect(a: readonly BackendType[] | undefined, b: readonly BackendType[] | undefined) {
   if (a === undefined || b === undefined) return (a ?? b)?.toSorted();
   return a.filter((type) => b.includes(type)).sort();
-}
-
-function definedOf<T extends object>(value: T): Partial<T> {
-  return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined)) as Partial<T>;
 }

@@ -2,24 +2,25 @@ import type { StopReason } from "../ports/journal.ts";
 import { ANNOTATIONS, FINALIZER } from "../api/meta.ts";
 import { historyOf } from "./journal-state.ts";
 import { KILL_SETTLE_MS, STOP_GRACE_MS, UNSEEN_RETRY_MS } from "./limits.ts";
-import type { Decision, Rule } from "./rule.ts";
+import { progress, type Decision, type Rule } from "./rule.ts";
+import { configureHoldMs, guardSteps, removal } from "./rules-guard.ts";
 import { outcomeOf, vanishedOutcome, wasKilled } from "./outcome.ts";
 import type { AgentUnit, Situation } from "./situation.ts";
 import type { Step } from "./steps.ts";
 
 /** Steps of a deletion: only their failures hold it up. */
-const DESTROYING: readonly Step["kind"][] = ["removeUnits", "removeDisk", "forget", "removeFinalizer"];
+const DESTROYING: readonly Step["kind"][] = ["drainAudit", "removeUnits", "removeDisk", "forget", "removeFinalizer"];
 
 /** A bottle that is being deleted loses its units, then its disk, then its journal, and only then its finalizer. */
-const destroy: Rule = ({ deleting, unseen: why, units, disk, bottle, journal, failure }) => {
+const destroy: Rule = (situation) => {
+  const { deleting, unseen: why, units, disk, bottle, journal, failure } = situation;
   if (!deleting) return undefined;
   const note = { state: "Reconciling", reason: "Destroying", message: "the bottle is being destroyed" } as const;
   const launched = journal.launch !== undefined;
   if (launched && why !== undefined)
     return { requeueAfterMs: UNSEEN_RETRY_MS, note: { ...note, blocked: why.message } };
   const blocked = failure !== undefined && DESTROYING.includes(failure.step) ? failure.message : undefined;
-  if (units.length > 0)
-    return { steps: [{ kind: "removeUnits", unitIds: units.map((unit) => unit.id) }], note: { ...note, blocked } };
+  if (units.length > 0) return { steps: removal(situation, units), note: { ...note, blocked } };
   if (disk.length > 0) return { steps: [{ kind: "removeDisk" }], note: { ...note, blocked } };
   if (bottle.metadata.finalizers?.includes(FINALIZER) !== true)
     return { note: { ...note, blocked: "another finalizer is still set" } };
@@ -84,18 +85,38 @@ const recordVanished: Rule = (situation) => {
   return undefined;
 };
 
-/** A running agent goes on unless it must not: frozen, out of time, or without its guard. */
+/** A running agent goes on unless it must not: frozen, out of time, or without its guard. What its guard lets through may change under it. */
 const superviseRunning: Rule = (situation) => {
   const { running, now, bottle } = situation;
   if (running === undefined) return undefined;
   const reason = stopReason(situation, running);
   if (reason !== undefined) return stop(running, reason, now);
   const deadlineMs = (bottle.spec.lifecycle?.turnDeadlineSeconds ?? 3600) * 1000;
+  const leftMs = Math.max(0, (running.unit.startedMs ?? now) + deadlineMs - now);
+  const holdMs = configureHoldMs(situation);
+  const steps = holdMs === undefined ? guardSteps(situation) : [];
   return {
-    requeueAfterMs: Math.max(0, (running.unit.startedMs ?? now) + deadlineMs - now),
-    note: { state: "Ready", reason: "AgentRunning", message: `turn "${running.turn}" is running` },
+    steps,
+    requeueAfterMs: steps.length > 0 ? undefined : Math.min(leftMs, holdMs ?? leftMs),
+    note: runningNote(situation, running, steps.length > 0),
   };
 };
+
+function runningNote(situation: Situation, { turn }: AgentUnit, isConfiguring: boolean): Decision["note"] {
+  const { resolution } = situation.desired;
+  const { failure } = situation;
+  const message = `turn "${turn}" is running`;
+  if (!resolution.ok) {
+    const closed = `${message} and all its egress is refused: ${resolution.message}`;
+    return { state: "Stalled", reason: resolution.reason, message: closed };
+  }
+  if (failure !== undefined && configureHoldMs(situation) !== undefined) {
+    const refused = `${message} behind the egress rules of before: ${failure.message}`;
+    return { state: "Stalled", reason: failure.reason, message: refused };
+  }
+  if (isConfiguring) return progress(situation, "Configuring", `${message}, and its guard is told the egress rules`);
+  return { state: "Ready", reason: "AgentRunning", message };
+}
 
 function stopReason({ bottle, live, now }: Situation, running: AgentUnit): StopReason | undefined {
   const asked = running.history.stop;

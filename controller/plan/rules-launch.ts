@@ -2,10 +2,11 @@ import { FINALIZER } from "../api/meta.ts";
 import { agentRun } from "../agents/agent-run.ts";
 import type { AgentSpec } from "../api/agent.ts";
 import type { Blueprint } from "../ports/backend.ts";
-import { blueprintOf, unservedReasons } from "./blueprint.ts";
+import { agentBlueprint, blueprintOf, unservedReasons } from "./blueprint.ts";
 import { historyOf } from "./journal-state.ts";
 import { INVALID_RETRY_MS, PROBE_RETRY_MS } from "./limits.ts";
-import type { Decision, Rule } from "./rule.ts";
+import { progress, type Rule } from "./rule.ts";
+import { closeGuard, configure, removal } from "./rules-guard.ts";
 import type { AgentUnit, Situation } from "./situation.ts";
 import type { Step } from "./steps.ts";
 
@@ -75,7 +76,7 @@ const clear: Rule = (situation) => {
       : agents.filter((agent) => !isNextRun(agent, next?.id, blueprint)).map((agent) => agent.unit);
   if (doomed.length === 0) return undefined;
   return {
-    steps: [{ kind: "removeUnits", unitIds: doomed.map((unit) => unit.id) }],
+    steps: removal(situation, doomed),
     note: { state: "Reconciling", reason: "Clearing", message: "what is left of the last run is being removed" },
   };
 };
@@ -90,7 +91,7 @@ function isNextRun(
     !recorded &&
     unit.state === "created" &&
     attempt === history.finished + 1 &&
-    unit.specHash === blueprint.specHash
+    unit.specHash === agentBlueprint(blueprint).specHash
   );
 }
 
@@ -134,13 +135,7 @@ const probe: Rule = (situation) => {
   if (last.passed) return undefined;
   const message = `the probe of the fresh bottle failed, so no agent is started: ${last.detail}`;
   return {
-    steps: [
-      {
-        kind: "removeUnits",
-        unitIds: units.map((unit) => unit.id),
-        event: { type: "Warning", reason: "ProbeFailed", message },
-      },
-    ],
+    steps: removal(situation, units, { type: "Warning", reason: "ProbeFailed", message }),
     note: { state: "Stalled", reason: "ProbeFailed", message },
   };
 };
@@ -191,23 +186,18 @@ const start: Rule = (situation) => {
 function createStep({ next, journal, agents }: Situation, blueprint: Blueprint, agent: AgentSpec): Step[] {
   if (next === undefined || agents.some((found) => isNextRun(found, next.id, blueprint))) return [];
   const attempt = historyOf(journal, next.id).finished + 1;
-  return [{ kind: "createAgent", blueprint, run: agentRun({ agent, turn: next, attempt }) }];
+  return [{ kind: "createAgent", blueprint: agentBlueprint(blueprint), run: agentRun({ agent, turn: next, attempt }) }];
 }
 
 function blueprintFor({ desired }: Situation): Blueprint | undefined {
-  const { resolution, backend, bottle, defaultImage } = desired;
+  const { resolution, backend, bottle, defaultImage, token } = desired;
   if (!resolution.ok || !backend.ok) return undefined;
-  return blueprintOf(bottle, resolution.template, { features: backend.features, defaultImage });
-}
-
-/** A failure that lasts is part of what people see; one that the next try mends is not. */
-function progress({ failure }: Situation, reason: string, message: string): Decision["note"] {
-  if (failure === undefined || failure.count < 2) return { state: "Reconciling", reason, message };
-  return { state: "Reconciling", reason: failure.reason, message: failure.message };
+  return blueprintOf(bottle, resolution, { features: backend.features, defaultImage, token });
 }
 
 /** What is starting. */
 export const launchRules: readonly Rule[] = [
+  closeGuard,
   unresolved,
   unserved,
   commandNotFound,
@@ -216,5 +206,6 @@ export const launchRules: readonly Rule[] = [
   probeFailed,
   prepare,
   probe,
+  configure,
   start,
 ];

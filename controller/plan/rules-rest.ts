@@ -1,18 +1,20 @@
 import { ANNOTATIONS } from "../api/meta.ts";
 import { historyOf } from "./journal-state.ts";
 import type { Rule } from "./rule.ts";
+import { removal } from "./rules-guard.ts";
 import type { Situation } from "./situation.ts";
 import type { EventNote } from "./steps.ts";
 
 /** What is left of a bottle whose time is over: the resource alone. */
-const expired: Rule = ({ journal, units, disk, next }) => {
+const expired: Rule = (situation) => {
+  const { journal, units, disk, next } = situation;
   if (journal.expiredMs === undefined) return undefined;
   const note = {
     state: "Reconciling",
     reason: "Expiring",
     message: "the bottle's time is over: its disk is being removed",
   } as const;
-  if (units.length > 0) return { steps: [{ kind: "removeUnits", unitIds: units.map((unit) => unit.id) }], note };
+  if (units.length > 0) return { steps: removal(situation, units), note };
   if (disk.length > 0) return { steps: [{ kind: "removeDisk" }], note };
   const message = "the bottle's time is over and its disk is gone";
   if (next === undefined) return { note: { state: "Ready", reason: "Expired", message } };
@@ -57,7 +59,7 @@ const rest: Rule = (situation) => {
   if (wanted) return undefined;
   if (standing.length > 0 || disk.some((part) => part.part === "sockets")) {
     return {
-      steps: [{ kind: "removeUnits", unitIds: standing.map((unit) => unit.id) }],
+      steps: removal(situation, standing),
       note: { state: "Reconciling", reason: "Freezing", message: "holder and guard are being removed; the disk stays" },
     };
   }

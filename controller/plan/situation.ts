@@ -1,6 +1,9 @@
 import { unreachable } from "../api/errors.ts";
 import type { Bottle, Turn } from "../api/bottle.ts";
+import type { EgressCounters } from "../ports/audit.ts";
 import type { BackendErrorKind, BackendFeatures, BottleView, DiskPart, Unit } from "../ports/backend.ts";
+import type { GuardHealth, GuardSettings } from "../ports/guard.ts";
+import { closedSettings, guardSettings } from "./guard-settings.ts";
 import { COPY_MS_MAX } from "./limits.ts";
 import { historyOf, type JournalState, type TurnHistory } from "./journal-state.ts";
 import type { Resolution } from "./resolve.ts";
@@ -17,6 +20,16 @@ export interface Desired {
   backend: BackendChoice;
   /** Image of agents whose templates name none. */
   defaultImage: string;
+  /** What this bottle's agent shows its guard. */
+  token: string;
+}
+
+/** What a guard said of itself when it was last heard. */
+export interface HeardGuard {
+  guardId: string;
+  health: GuardHealth;
+  /** Of the settings it has; absent: it has none. */
+  digest?: string;
 }
 
 /** The last step that failed, until a step succeeds or the spec changes. */
@@ -35,6 +48,10 @@ export interface Observed {
   journal: JournalState;
   view: { state: "seen"; bottle?: BottleView } | { state: "unseen"; reason: string; message: string };
   failure?: StepFailure;
+  /** Absent: nothing was heard yet. */
+  guard?: HeardGuard;
+  /** Absent: unknown. */
+  egress?: EgressCounters;
 }
 
 /** One agent unit together with what its turn's history says of it. */
@@ -66,6 +83,10 @@ export interface Situation {
   guard?: Unit;
   /** Holder and guard run. */
   live: boolean;
+  /** What a guard that runs must be told now; absent while none runs. */
+  settings?: GuardSettings;
+  heard?: HeardGuard;
+  egress?: EgressCounters;
   disk: readonly DiskPart[];
   /** The first declared turn that has not ended for good. */
   next?: Turn;
@@ -98,10 +119,19 @@ export function situationOf(desired: Desired, observed: Observed, now: number): 
     holder,
     guard,
     live: holder?.state === "running" && guard?.state === "running",
+    settings: guard?.state === "running" ? settingsOf(desired) : undefined,
+    heard: observed.guard?.guardId === guard?.id ? observed.guard : undefined,
+    egress: observed.egress,
     disk: view?.disk ?? [],
     next,
     wanted: bottle.spec.operatingMode === "Running" && journal.expiredMs === undefined && (next !== undefined || keep),
   };
+}
+
+/** While nobody can say what is allowed, nothing is. */
+export function settingsOf({ bottle, resolution, token }: Desired): GuardSettings {
+  if (!resolution.ok) return closedSettings(token, resolution);
+  return guardSettings({ uid: bottle.metadata.uid, token }, resolution.egress);
 }
 
 /** An interrupted turn goes on; every other end is for good. */

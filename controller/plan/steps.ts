@@ -1,5 +1,6 @@
 import type { BottleStatus } from "../api/bottle.ts";
 import type { AgentRun, Blueprint } from "../ports/backend.ts";
+import type { GuardSettings } from "../ports/guard.ts";
 import type { JournalEntry, TurnKey } from "../ports/journal.ts";
 
 /** Told once the step is done. `message` is for people and stable. */
@@ -20,6 +21,10 @@ type Effect =
   | { kind: "record"; entries: readonly JournalEntry[] }
   | { kind: "prepare"; blueprint: Blueprint }
   | { kind: "probe"; holderId: string }
+  /** Puts the guard under these settings and records it. `trust`: its certificate authority is written into the agent's home in between. */
+  | { kind: "configureGuard"; guardId: string; settings: GuardSettings; trust: boolean }
+  /** Reads what is left of the guard's audit into the log, as far as the guard answers: it never holds up what comes after it. */
+  | { kind: "drainAudit"; guardId: string }
   | { kind: "createAgent"; blueprint: Blueprint; run: AgentRun }
   | ({ kind: "startAgent" } & TurnKey)
   | ({ kind: "stopAgent"; graceMs: number } & TurnKey)

@@ -1,4 +1,5 @@
 import type { Readable, Writable } from "node:stream";
+import type { AuditPage, AuditRequest, GuardConfig, GuardConfigured } from "./guard.ts";
 import type { TurnKey } from "./journal.ts";
 
 /** `docker`, `bubblewrap`, …: as `--backend` and BOT_BOTTLE_BACKEND spell it. */
@@ -17,7 +18,7 @@ export interface BottleIdentity {
 /** Everything a backend needs to make a bottle: no choice is left to it. Made by `plan` only. */
 export interface Blueprint extends BottleIdentity {
   generation: number;
-  /** Hash of all fields that would make a running holder or guard another one. Units carry it as a label. */
+  /** Hash of all fields that would make a running holder or guard another one, or with the environment an agent. Units carry it as a label. */
   specHash: string;
   /** Absent: the backend runs programs of the host (bubblewrap). */
   image?: string;
@@ -37,6 +38,12 @@ export interface AgentRun extends TurnKey {
 /** The agent's directories, the same on every backend: both are on the bottle's disk, all else is read-only or in memory. */
 export const HOME = "/home/agent";
 export const WORKSPACE = "/workspace";
+/** Rewritten in the agent's home before each start behind a new guard: what lies there is public. */
+export const TRUST_DIR = `${HOME}/.bot-bottle`;
+/** The bottle's own certificate authority alone. */
+export const CA_FILE = `${TRUST_DIR}/ca.pem`;
+/** Public authorities and the bottle's own, for programs that take one file for all. */
+export const CA_BUNDLE_FILE = `${TRUST_DIR}/ca-bundle.pem`;
 
 export interface UnitExit {
   /** Absent if it cannot be known (the host died). A signal is 128 + its number. */
@@ -137,11 +144,24 @@ export interface Backend {
   /** Calls `hint` with a uid when something of that bottle may have changed. Hints may be lost or doubled. Stops on `signal`. */
   watch(hint: (uid: string) => void, signal: AbortSignal): void;
 
-  /** Makes the image present, the disk exist (owned by the agent's user), and holder and guard run. Units with another specHash: Conflict. */
+  /** Makes the image present, the disk exist (owned by the agent's user), and holder and guard run. Holder or guard with another specHash: Conflict. */
   prepare(blueprint: Blueprint, signal?: AbortSignal): Promise<void>;
 
   /** Proves from the agent's network namespace that the guard answers and nothing else is in reach. */
   probe(unit: { uid: string; holderId: string }, signal?: AbortSignal): Promise<ProbeReport>;
+
+  /**
+   * Puts settings in force in a guard that runs, and returns its certificate authority. The values of secrets travel through the backend's own
+   * channel to that guard and rest nowhere. Settings that the guard cannot use are Invalid, and the ones in force stay. NotFound if the guard is gone.
+   */
+  configureGuard(
+    unit: { uid: string; guardId: string },
+    config: GuardConfig,
+    signal?: AbortSignal,
+  ): Promise<GuardConfigured>;
+
+  /** What the guard has to report. NotFound if it is gone. */
+  readAudit(unit: { uid: string; guardId: string }, request: AuditRequest, signal?: AbortSignal): Promise<AuditPage>;
 
   /** Makes the unit of one run without starting it. One that exists in any state is left alone. */
   createAgent(blueprint: Blueprint, run: AgentRun, signal?: AbortSignal): Promise<void>;

@@ -10,6 +10,8 @@ export type StopReason = "Freeze" | "Deadline" | "GuardLost" | "Delete";
 export type JournalEntry =
   | { type: "LaunchIntended"; timeMs: number; backend: string; generation: number; templateDigest: string }
   | { type: "Probed"; timeMs: number; holderId: string; passed: boolean; detail: string }
+  /** The guard has these settings, and the agent's home the certificate authority of that guard. An empty digest: the guard is known to have none. */
+  | { type: "GuardConfigured"; timeMs: number; guardId: string; digest: string }
   | { type: "TurnStarting"; timeMs: number; turn: string; attempt: number }
   | { type: "TurnStopRequested"; timeMs: number; turn: string; attempt: number; reason: StopReason }
   | {

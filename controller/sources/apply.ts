@@ -1,16 +1,16 @@
 import { isDeepStrictEqual } from "node:util";
 import { StatusError, isStatus } from "../api/errors.ts";
-import type { KindMap, KindName } from "../api/kinds.ts";
+import type { DeclaredKind, KindMap } from "../api/kinds.ts";
 import { ANNOTATIONS, DEFAULT_NAMESPACE, GROUP, type DraftMeta, type ObjectKey } from "../api/meta.ts";
 import type { Admission, Draft, Store } from "../ports/store.ts";
+import { secretFields, withFields } from "./secret-fields.ts";
 
-/** Kinds that people declare. */
-export type DeclaredKind = Exclude<KindName, "Event">;
+export type { DeclaredKind };
 export type Declared = KindMap[DeclaredKind];
 export type DeclaredDraft = Draft<Declared>;
 
 /**
- * Which fields of the spec, and which turns, the newest declaration wrote. What a declaration wrote and no longer writes is removed; what
+ * Which fields of the spec (of a Secret which keys), and which turns, the newest declaration wrote. What a declaration wrote and no longer writes is removed; what
  * others wrote (`bot-bottle turn` and `freeze`, kubectl) is kept, so that a file and a person can both speak to one bottle.
  */
 const DECLARED_ANNOTATION = `${GROUP}/declared`;
@@ -139,9 +139,10 @@ function merged(stored: Declared, draft: DeclaredDraft, options: ApplyOptions): 
     },
   };
   const before = readDeclared(stored.metadata.annotations?.[DECLARED_ANNOTATION]);
-  const spec = mergedSpec(fieldsOf(stored.spec), fieldsOf(draft.spec), before);
-  // The spec is made of fields of two specs of this kind; admission looks at the result before it is stored.
-  return { ...stored, metadata, spec } as Declared;
+  const fields = mergedSpec(contentOf(stored), contentOf(draft), before);
+  // The content is made of fields of two objects of this kind; admission looks at the result before it is stored.
+  if (stored.kind === "Secret") return withFields({ ...stored, metadata }, fields) as unknown as Declared;
+  return { ...stored, metadata, spec: fields } as Declared;
 }
 
 function annotationsOf(
@@ -169,7 +170,7 @@ interface Declaration {
 function declarationOf(draft: DeclaredDraft): Declaration {
   // The draft is as somebody wrote it: what is no list of turns has none, and admission says so.
   const turns = draft.kind === "Bottle" ? (itemsOf(draft.spec.turns ?? []) ?? []) : [];
-  return { fields: Object.keys(fieldsOf(draft.spec)).sort(), turns: turns.map((turn) => turn.id) };
+  return { fields: Object.keys(contentOf(draft)).sort(), turns: turns.map((turn) => turn.id) };
 }
 
 function readDeclared(text: string | undefined): Declaration {
@@ -192,8 +193,10 @@ function words(value: unknown): string[] {
 
 type Fields = Record<string, unknown>;
 
-function fieldsOf(spec: object): Fields {
-  return Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== undefined));
+/** What a declaration is about, field by field. */
+function contentOf(object: Declared | DeclaredDraft): Fields {
+  const fields = object.kind === "Secret" ? secretFields({ ...object }) : object.spec;
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
 }
 
 function mergedSpec(stored: Fields, written: Fields, before: Declaration): Fields {

@@ -4,6 +4,8 @@ import { nearest, oneOf, quote, typeOf } from "../api/words.ts";
 import type { DeclaredDraft } from "./apply.ts";
 
 const TOP_FIELDS = ["apiVersion", "kind", "metadata", "spec"] as const;
+/** Its fields stand beside its metadata. */
+const SECRET_FIELDS = ["apiVersion", "kind", "metadata", "type", "immutable", "data", "stringData"] as const;
 const META_FIELDS = ["name", "namespace", "labels", "annotations"] as const;
 /** What a server fills in: accepted, because people apply what `get -o yaml` printed, and ignored. */
 const SERVER_FIELDS: readonly string[] = [
@@ -22,25 +24,30 @@ const SERVER_FIELDS: readonly string[] = [
 
 /**
  * What a manifest asks for, without what only a store may say. Its metadata is checked here, because a merge over the stored object
- * would hide a fault in it from admission; its spec is checked by admission.
+ * would hide a fault in it from admission; the rest is checked by admission.
  */
 export function draftOf(manifest: Manifest): DeclaredDraft {
   const { apiVersion, kind, metadata, spec } = manifest;
+  const isSecret = kind === "Secret";
   const written: Record<string, unknown> = { ...metadata };
   const causes = [
-    ...unknownFields(Object.keys(manifest), TOP_FIELDS, ""),
+    ...unknownFields(Object.keys(manifest), isSecret ? SECRET_FIELDS : TOP_FIELDS, ""),
     ...unknownFields(Object.keys(written), META_FIELDS, "metadata."),
     ...namespaceCauses(written["namespace"]),
     ...textMapCauses("metadata.labels", written["labels"]),
     ...textMapCauses("metadata.annotations", written["annotations"]),
   ];
-  if (!isRecord(spec)) {
+  if (!isSecret && !isRecord(spec)) {
     const message = spec === undefined ? "is missing: write it" : `must be an object, got ${typeOf(spec)}`;
     causes.push({ field: "spec", message, reason: spec === undefined ? "FieldValueRequired" : "FieldValueInvalid" });
   }
   if (causes.length > 0) throw invalid(`${kind} ${quote(metadata.name)}`, causes);
   const kept = Object.entries(written).filter(([field]) => META_FIELDS.some((known) => known === field));
-  // Admission checks the spec against the kind's schema before anything is stored.
+  // Admission checks the content against the kind's schema before anything is stored.
+  if (isSecret) {
+    const content = SECRET_FIELDS.flatMap((field) => (manifest[field] === undefined ? [] : [[field, manifest[field]]]));
+    return { ...Object.fromEntries(content), metadata: Object.fromEntries(kept) } as DeclaredDraft;
+  }
   return { apiVersion, kind, metadata: Object.fromEntries(kept), spec } as unknown as DeclaredDraft;
 }
 

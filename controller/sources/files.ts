@@ -1,6 +1,6 @@
 import { realpath } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
-import { KINDS } from "../api/kinds.ts";
+import { DECLARED_KINDS } from "../api/kinds.ts";
 import type { EventRecorder } from "../ports/events.ts";
 import type { Log } from "../ports/log.ts";
 import type { Store } from "../ports/store.ts";
@@ -67,7 +67,7 @@ export function createFolderSource(options: FolderSourceOptions): FolderSource {
   };
 
   const run = async (signal: AbortSignal): Promise<void> => {
-    hints = watchHints({ dir, store, kinds: KINDS.map((facts) => facts.kind), signal, log });
+    hints = watchHints({ dir, store, kinds: DECLARED_KINDS.map((facts) => facts.kind), signal, log });
     while (!signal.aborted) {
       const startMs = now();
       let waitMs = pollMs;

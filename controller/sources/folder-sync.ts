@@ -1,5 +1,5 @@
 import { StatusError } from "../api/errors.ts";
-import { KINDS } from "../api/kinds.ts";
+import { DECLARED_KINDS } from "../api/kinds.ts";
 import type { Manifest } from "../api/manifest.ts";
 import { ANNOTATIONS, DEFAULT_NAMESPACE, keyOf, keyText, type ObjectKey } from "../api/meta.ts";
 import type { Log } from "../ports/log.ts";
@@ -100,7 +100,9 @@ function idOf(of: Declaration): string {
 
 /** In apply order, so that a reversed walk deletes what refers before what is referred to. */
 async function listDeclared(store: Store): Promise<Map<string, Declared>> {
-  const lists: readonly Declared[][] = await Promise.all(KINDS.map(async ({ kind }) => (await store.list(kind)).items));
+  const lists: readonly Declared[][] = await Promise.all(
+    DECLARED_KINDS.map(async ({ kind }) => (await store.list(kind)).items),
+  );
   return new Map(lists.flat().map((object) => [objectId(object), object]));
 }
 
@@ -135,7 +137,7 @@ function declarationOf(object: Manifest, place: { path: string; digest: string }
 }
 
 function inOrder(wanted: ReadonlyMap<string, Declaration>): Declaration[] {
-  const rank = new Map(KINDS.map((facts, index) => [facts.kind, index]));
+  const rank = new Map(DECLARED_KINDS.map((facts, index) => [facts.kind, index]));
   return [...wanted.values()].sort((a, b) => (rank.get(a.kind) ?? 0) - (rank.get(b.kind) ?? 0));
 }
 

@@ -11,7 +11,6 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { fileURLToPath } from "node:url";
 import tar from "tar-stream";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { createBubblewrapBackend } from "../../backends/bubblewrap/index.ts";
@@ -20,7 +19,6 @@ import { archive, Bottles, failure, FIRST, GRACE_MS, unpacked } from "../contrac
 import { describeWith } from "../helpers/needs.ts";
 
 const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
-const GUARD = fileURLToPath(new URL("../../.build/backends/guard/main.js", import.meta.url));
 
 describeWith(["bubblewrap"], "copies to and from a disk of the bubblewrap backend", () => {
   let stateDir = "";
@@ -41,7 +39,7 @@ describeWith(["bubblewrap"], "copies to and from a disk of the bubblewrap backen
     stateDir = mkdtempSync(join(tmpdir(), "bot-bottle-copy-"));
     outside = mkdtempSync(join(tmpdir(), "bot-bottle-outside-"));
     writeFileSync(join(outside, "secret"), "the host's");
-    const options = { stateDir, owner: "us", now: Date.now, log: SILENT, guardProgram: GUARD };
+    const options = { stateDir, owner: "us", now: Date.now, log: SILENT };
     const backend = createBubblewrapBackend(options);
     suite = new Bottles({ backend, stranger: backend, close: async () => {} });
   });

@@ -110,8 +110,7 @@ describeWith(["bubblewrap"], "the bubblewrap sandbox, seen from inside", () => {
     host.servers.push(await listening({ path: `\0bot-bottle-test-${host.port}` }));
     chmodSync(host.dir, 0o755);
     chmodSync(join(host.dir, "socket"), 0o777);
-    const guardProgram = join(BUILD, "backends/guard/main.js");
-    const backend = createBubblewrapBackend({ stateDir, owner: "us", now: Date.now, log: SILENT, guardProgram });
+    const backend = createBubblewrapBackend({ stateDir, owner: "us", now: Date.now, log: SILENT });
     suite = new Bottles({ backend, stranger: backend, close: async () => {} });
   });
   afterAll(async () => {
@@ -123,6 +122,7 @@ describeWith(["bubblewrap"], "the bubblewrap sandbox, seen from inside", () => {
 
   it("an agent is no one, sees nothing of the host, and reaches the guard alone", async () => {
     const blueprint = await bottles().prepared({ name: "sealed", env: { COLOR: "green" } });
+    await proven(blueprint.uid);
     const argv = ["/bin/bash", "-c", inside(host, stateDir)];
 
     const ran = await bottles().ran(blueprint, { type: "missing" }, { argv });

@@ -5,21 +5,14 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { createBubblewrapBackend } from "../../backends/bubblewrap/index.ts";
-import { guardPackage } from "../../backends/bubblewrap/sandbox.ts";
 import type { Blueprint } from "../../controller/ports/backend.ts";
 import { TRANSCRIPT_BYTES_MAX } from "../../controller/ports/journal.ts";
 import { agentOf, Bottles, failure, FIRST, GRACE_MS, states, unitOf } from "../contract/bottles.ts";
+import { settings } from "../contract/guard-rules.ts";
 import { describeWith } from "../helpers/needs.ts";
 
 const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 const BUILD = fileURLToPath(new URL("../../.build", import.meta.url));
-const GUARD = join(BUILD, "backends/guard/main.js");
-
-it("the guard program is shown with what Node looks for around it, and nothing beside", () => {
-  const found = guardPackage(GUARD);
-  expect(found.main).toBe(".build/backends/guard/main.js");
-  expect(found.parts).toEqual([".build", "package.json", "node_modules"]);
-});
 
 describeWith(["bubblewrap"], "the bubblewrap backend", () => {
   let stateDir = "";
@@ -29,7 +22,7 @@ describeWith(["bubblewrap"], "the bubblewrap backend", () => {
     return suite;
   };
   const create = (options: { failpoint?: (label: string, phase: "before" | "after") => void; owner?: string } = {}) =>
-    createBubblewrapBackend({ owner: "us", ...options, stateDir, now: Date.now, log: SILENT, guardProgram: GUARD });
+    createBubblewrapBackend({ owner: "us", ...options, stateDir, now: Date.now, log: SILENT });
   /** An agent that is a shell script. */
   const script = async (blueprint: Blueprint, text: string, turn = "1") => {
     const ran = await bottles().ran(blueprint, { type: "missing" }, { argv: ["/bin/sh", "-c", text], turn });
@@ -117,7 +110,7 @@ describeWith(["bubblewrap"], "the bubblewrap backend", () => {
     const first = bottles().blueprint();
     await launch(observed, first, argv);
     await bottles().exited(first.uid, FIRST);
-    expect([...labels]).toContain("unit.start:agent");
+    expect([...labels]).toEqual(expect.arrayContaining(["guard.configure", "guard.audit", "unit.start:agent"]));
 
     for (const label of labels) {
       const blueprint = bottles().blueprint();
@@ -289,7 +282,11 @@ describeWith(["bubblewrap"], "the bubblewrap backend", () => {
     const holderId = unitOf((await backend.observe()).bottles.get(blueprint.uid), "holder").id;
     await backend.probe({ uid: blueprint.uid, holderId });
     await backend.createAgent(blueprint, { ...FIRST, argv, env: {} });
-    await backend.startAgent({ uid: blueprint.uid, ...FIRST });
+    const { uid } = blueprint;
+    const guardId = unitOf((await backend.observe()).bottles.get(uid), "guard").id;
+    await backend.configureGuard({ uid, guardId }, settings("one"));
+    await backend.readAudit({ uid, guardId }, { cursor: "", waitMs: 0, linesMax: 1 });
+    await backend.startAgent({ uid, ...FIRST });
   }
 });
 
@@ -340,6 +337,10 @@ const blueprint = { uid, namespace: "default", name: "bottle", generation: 1, sp
 const key = { turn: "1", attempt: 1 };
 await backend.prepare(blueprint);
 await backend.createAgent(blueprint, { ...key, argv, env: {} });
+const { units } = (await backend.observe()).bottles.get(uid);
+const guard = { uid, guardId: units.find((unit) => unit.role === "guard").id };
+await backend.configureGuard(guard, ${JSON.stringify(settings("one"))});
+await backend.readAudit(guard, { cursor: "", waitMs: 0, linesMax: 1 });
 await backend.startAgent({ uid, ...key });
 if (removes) {
   await backend.removeUnits(uid, (await backend.observe()).bottles.get(uid).units.map((unit) => unit.id));

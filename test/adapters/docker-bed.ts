@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { createDockerBackend, type DockerBackendOptions } from "../../backends/docker/index.ts";
 import type { AgentRun, Backend, Blueprint, Unit } from "../../controller/ports/backend.ts";
@@ -37,7 +37,11 @@ export class DockerBed {
 
   /** Runs a script as the agent of a prepared bottle, to its end. */
   async ran(blueprint: Blueprint, script: string, turn = "1"): Promise<{ unit: Unit; text: string }> {
-    const run: AgentRun = { turn, attempt: 1, argv: ["/bin/sh", "-c", script], env: {} };
+    return this.run(blueprint, ["/bin/sh", "-c", script], turn);
+  }
+
+  async run(blueprint: Blueprint, argv: readonly string[], turn = "1"): Promise<{ unit: Unit; text: string }> {
+    const run: AgentRun = { turn, attempt: 1, argv, env: {} };
     await this.backend.createAgent(blueprint, run);
     await this.backend.startAgent({ uid: blueprint.uid, turn, attempt: 1 });
     const unit = await this.until(
@@ -77,8 +81,12 @@ export class DockerBed {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const filter = `label=bot-bottle.dev/owner=${this.owner}`;
-    const containers = docker("ps", "-aq", "--filter", filter).split("\n").filter(Boolean);
-    if (containers.length > 0) docker("rm", "-f", ...containers);
+    const containers = () => docker("ps", "-aq", "--filter", filter).split("\n").filter(Boolean);
+    const endMs = Date.now() + DEADLINE_MS;
+    // What the engine itself is removing already cannot be removed, and goes a moment later.
+    for (let left = containers(); left.length > 0 && Date.now() < endMs; left = containers()) {
+      spawnSync("docker", ["rm", "-f", ...left], { timeout: 60_000 });
+    }
     const volumes = docker("volume", "ls", "-q", "--filter", filter).split("\n").filter(Boolean);
     if (volumes.length > 0) docker("volume", "rm", "-f", ...volumes);
   }

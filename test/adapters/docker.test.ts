@@ -82,7 +82,7 @@ describeWith(["docker", "busybox", "root"], "docker backend: the seal", () => {
     expect(text.match(/^refused$/gm)?.length).toBe(targets.length);
   });
 
-  it("the guard answers on four ports of loopback: egress refuses, the others are not enabled", async () => {
+  it("the guard answers on four ports of loopback, and before it has settings it refuses on each of them", async () => {
     await using bed = new DockerBed();
     const blueprint = await bed.prepared();
     const holder = await bed.until(blueprint.uid, (unit) => unit.role === "holder");
@@ -94,8 +94,7 @@ describeWith(["docker", "busybox", "root"], "docker backend: the seal", () => {
     }
 
     expect(probe).toMatchObject({ passed: true });
-    expect(answers.map((answer) => answer.split(" ")[1])).toEqual(["403", "501", "501", "501"]);
-    expect(JSON.parse(answers[0]?.split("\r\n\r\n")[1] ?? "")).toMatchObject({ method: "GET", path: "/x" });
+    expect(answers.map((answer) => answer.split(" ")[1])).toEqual(Array(4).fill("503"));
     expect(JSON.parse(answers[3]?.split("\r\n\r\n")[1] ?? "")).toMatchObject({ door: "forge" });
   });
 
@@ -339,58 +338,6 @@ describeWith(["docker", "busybox", "root"], "docker backend: the disk", () => {
     for await (const _ of await bed.backend.copyOut(blueprint.uid, HOME)) continue;
     await bed.backend.removeDisk(blueprint.uid);
 
-    expect(bed.leftovers()).toEqual([]);
-  });
-});
-
-describeWith(["docker", "busybox", "root"], "docker backend: crashes", () => {
-  beforeAll(() => void ensureBusyboxImage());
-
-  it("a launch that dies at any request is finished by the next one", async () => {
-    await using bed = new DockerBed();
-    const run = {
-      turn: "1",
-      attempt: 1,
-      argv: ["/bin/sh", "-c", "echo x >> /workspace/runs; wc -l < /workspace/runs"],
-      env: {},
-    };
-    for (let point = 1; ; point += 1) {
-      let count = 0;
-      let died = false;
-      // Nothing after the point happens either, on whichever of the parallel ways it would: the process is gone.
-      const dying = bed.another({
-        failpoint: (_label, phase) => {
-          if (phase === "after") count += 1;
-          died ||= count >= point;
-          if (died) throw new Error("the process ends here");
-        },
-      });
-      const blueprint = bed.blueprint();
-      const launch = async (backend: typeof dying) => {
-        await backend.prepare(blueprint);
-        await backend.createAgent(blueprint, run);
-        await backend.startAgent({ uid: blueprint.uid, turn: "1", attempt: 1 });
-      };
-      await launch(dying).catch(() => {});
-
-      await launch(bed.backend);
-
-      const unit = await bed.until(blueprint.uid, (found) => found.role === "agent" && found.state === "exited");
-      expect(unit.exit, `died at request ${point}`).toEqual({ code: 0, oom: false });
-      const units = await bed.units(blueprint.uid);
-      expect(units.map(({ role }) => role).sort()).toEqual(["agent", "guard", "holder"]);
-      const chunks: Uint8Array[] = [];
-      for await (const chunk of bed.backend.logs({ uid: blueprint.uid, turn: "1", attempt: 1 }, { follow: false })) {
-        chunks.push(chunk);
-      }
-      expect(Buffer.concat(chunks).toString().trim(), `died at request ${point}`).toBe("1");
-      await bed.backend.removeUnits(
-        blueprint.uid,
-        units.map(({ id }) => id),
-      );
-      await bed.backend.removeDisk(blueprint.uid);
-      if (!died) break;
-    }
     expect(bed.leftovers()).toEqual([]);
   });
 });

@@ -3,6 +3,7 @@ import { expect, it } from "vitest";
 import { admit } from "../../controller/api/admit.ts";
 import type { Bottle } from "../../controller/api/bottle.ts";
 import { type Manifest, parseManifests } from "../../controller/api/manifest.ts";
+import type { SecretResource } from "../../controller/api/secret.ts";
 import { resolveBottle } from "../../controller/plan/resolve.ts";
 
 const folder = new URL("../../crds/examples/", import.meta.url);
@@ -26,6 +27,10 @@ it.each(files)("the example %s is admitted, and what it refers to is in it", (fi
     const resolution = resolveBottle(object as unknown as Bottle, {
       agent: (name) => find("Agent", name),
       template: (name) => find("BottleTemplate", name),
+      secret(name) {
+        const secret: Pick<SecretResource, "data"> = find("Secret", name) ?? { data: {} };
+        return { keys: new Set(Object.keys(secret.data)), version: "1" };
+      },
     });
     expect(resolution).toMatchObject({ ok: true });
   }
@@ -36,5 +41,5 @@ it("every example in crds/README.md is admitted", () => {
   const blocks = [...text.matchAll(/```yaml\n(.*?)```/gs)].map((match) => match[1] ?? "");
   const kinds = blocks.flatMap((block) => admitted(block, "README.md").map(({ kind }) => kind));
 
-  expect(new Set(kinds)).toEqual(new Set(["Bottle", "BottleTemplate", "Agent"]));
+  expect(new Set(kinds)).toEqual(new Set(["Secret", "Bottle", "BottleTemplate", "Agent"]));
 });

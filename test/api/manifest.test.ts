@@ -97,7 +97,7 @@ describe("what is refused", () => {
       "spec: {}\n",
       [
         ["apiVersion", "is missing: write bot-bottle.dev/v1alpha1"],
-        ["kind", "is missing: write BottleTemplate, Agent or Bottle"],
+        ["kind", "is missing: write Secret, BottleTemplate, Agent or Bottle"],
         ["metadata.name", "is missing: write a name, e.g. my-bottle"],
       ],
     ],
@@ -106,7 +106,7 @@ describe("what is refused", () => {
       "apiVersion: v1\nkind: Pod\nmetadata: { name: x }\n",
       [
         ["apiVersion", 'must be bot-bottle.dev/v1alpha1, got "v1"'],
-        ["kind", 'unknown kind "Pod": write BottleTemplate, Agent or Bottle'],
+        ["kind", 'unknown kind "Pod": write Secret, BottleTemplate, Agent or Bottle'],
       ],
     ],
     [

@@ -5,6 +5,14 @@ import { TURN_OUTCOMES } from "../../controller/api/bottle.ts";
 import { type Field, fieldOf } from "../../controller/api/fields.ts";
 import { KINDS } from "../../controller/api/kinds.ts";
 import { parseManifests } from "../../controller/api/manifest.ts";
+import { METHODS } from "../../controller/api/egress.ts";
+import { GUARD_ENV_NAMES } from "../../controller/api/guard-env.ts";
+import { guardEnv } from "../../controller/plan/guard-env.ts";
+import { BUILT_IN_RULES } from "../../controller/policy/built-in-rules.ts";
+import { refusalBody } from "../../controller/policy/refusal.ts";
+import { CA_BUNDLE_FILE, CA_FILE } from "../../controller/ports/backend.ts";
+import { AUDIT_VERDICTS } from "../../controller/ports/guard.ts";
+import { auditLine } from "../contract/store-audit-rules.ts";
 import { bottle, CUSTOM, refusal, template } from "./objects.ts";
 
 const README = readFileSync(new URL("../../crds/README.md", import.meta.url), "utf8");
@@ -60,6 +68,23 @@ it.each(["a: 1\nb: 2\na: 3\n", "apiVersion: v1\nkind: Pod\nmetadata: { name: x }
     expect(README).toContain(`\n${message}\n`);
   },
 );
+
+it("the README names every built-in rule with its text, every verdict, method and variable of a guard", () => {
+  const plain = README.replaceAll(/ +/g, " ");
+  for (const [rule, text] of Object.entries(BUILT_IN_RULES)) expect(plain).toContain(`| \`${rule}\` | ${text} |`);
+  const variables = Object.keys(guardEnv("token"));
+  for (const word of [...AUDIT_VERDICTS, ...METHODS, ...variables, ...GUARD_ENV_NAMES, CA_FILE, CA_BUNDLE_FILE]) {
+    expect(README).toContain(`\`${word}\``);
+  }
+});
+
+it("the README names every field of an audit line, of a refusal and of a Secret", () => {
+  const body = refusalBody({ rule: "", method: "", path: "", reason: "", ticket: "t" });
+  for (const field of Object.keys(body)) expect(README).toContain(`"${field}"`.replace('"ticket"', "`ticket`"));
+  const line = auditLine({ address: "192.0.2.1", status: 200, ticket: "t" });
+  for (const field of Object.keys(line)) expect(README).toMatch(new RegExp(`\`${field}(\\[\\])?\``));
+  for (const field of ["type", "data", "stringData", "immutable"]) expect(README).toContain(`\`${field}\``);
+});
 
 it("the README names every field, condition and outcome", () => {
   const fields = KINDS.flatMap(({ spec }) => leavesOf(fieldOf(spec)));

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { admit } from "../../controller/api/admit.ts";
 import { type Field, fieldOf } from "../../controller/api/fields.ts";
+import { isGuardEnv } from "../../controller/api/guard-env.ts";
 import { KINDS, type KindName } from "../../controller/api/kinds.ts";
 import { agent, bottle, causesOf, CUSTOM, template } from "./objects.ts";
 
@@ -24,6 +25,8 @@ const stored = bottle({ turns, templateRefs: [{ name: "t" }], backend: { type: "
 const changed = (spec: Record<string, unknown>) => bottle({ ...(stored.spec as object), ...spec });
 const inline = { ...bottle(), spec: { agent: CUSTOM } };
 const other = { provider: { type: "Custom", custom: { command: ["false"] } } };
+
+const AUTH = { header: "Authorization", secretRef: { name: "keys", key: "token" } };
 
 const CASES: Case[] = [
   {
@@ -142,7 +145,80 @@ const CASES: Case[] = [
     field: "spec.env[0].name",
     says: "choose another name",
   },
+  {
+    rule: `!(${isGuardEnv("self.name")})`,
+    kind: "BottleTemplate",
+    good: template({ env: [{ name: "MY_HTTP_PROXY", value: "" }] }),
+    bad: template({ env: [{ name: "https_Proxy", value: "" }] }),
+    field: "spec.env[0].name",
+    says: "is set by the controller",
+  },
+  {
+    rule: "self.type == 'Regex' || self.value.startsWith('/')",
+    kind: "BottleTemplate",
+    good: egress({
+      paths: [
+        { type: "Regex", value: ".*" },
+        { type: "Exact", value: "/" },
+      ],
+    }),
+    bad: egress({ paths: [{ type: "Prefix", value: "v1" }] }),
+    field: "spec.egress.rules[0].paths[0].value",
+    says: "must begin with a slash",
+  },
+  {
+    rule: "!has(self.valueTemplate) || self.valueTemplate.contains('{value}') || self.valueTemplate.contains('{base64:')",
+    kind: "BottleTemplate",
+    good: egress({ inject: [{ ...AUTH, valueTemplate: "Basic {base64:me:}" }] }),
+    bad: egress({ inject: [{ ...AUTH, valueTemplate: "Bearer hunter2" }] }),
+    field: "spec.egress.rules[0].inject[0].valueTemplate",
+    says: "where the secret goes",
+  },
+  {
+    rule: "!(self.header.lowerAscii() in ['host', 'connection', 'content-length', 'transfer-encoding', 'upgrade', 'te', 'trailer', 'proxy-authorization', 'proxy-connection', 'keep-alive'])",
+    kind: "BottleTemplate",
+    good: egress({ inject: [{ ...AUTH, header: "X-Host" }] }),
+    bad: egress({ inject: [{ ...AUTH, header: "Proxy-Authorization" }] }),
+    field: "spec.egress.rules[0].inject[0].header",
+    says: '(got "Proxy-Authorization")',
+  },
+  {
+    rule: `!has(self.placeholderEnv) || !(self.placeholderEnv.startsWith('BOT_BOTTLE_') || ${isGuardEnv("self.placeholderEnv")})`,
+    kind: "BottleTemplate",
+    good: egress({ inject: [{ ...AUTH, placeholderEnv: "API_KEY" }] }),
+    bad: egress({ inject: [{ ...AUTH, placeholderEnv: "http_proxy" }] }),
+    field: "spec.egress.rules[0].inject[0].placeholderEnv",
+    says: '(got "http_proxy")',
+  },
+  {
+    rule: "!has(self.protocol) || self.protocol != 'TCP' || has(self.ports)",
+    kind: "BottleTemplate",
+    good: egress({ protocol: "TCP", ports: [22] }),
+    bad: egress({ protocol: "TCP" }),
+    field: "spec.egress.rules[0].ports",
+    says: "are required with protocol TCP",
+  },
+  {
+    rule: "(!has(self.protocol) || self.protocol in ['HTTPS', 'HTTP']) || (!has(self.methods) && !has(self.paths) && !has(self.webSocket) && !has(self.uninspected))",
+    kind: "BottleTemplate",
+    good: egress({ protocol: "HTTP", methods: ["GET"], webSocket: "Allow" }),
+    bad: egress({ protocol: "TLS", webSocket: "Deny" }),
+    field: "spec.egress.rules[0].protocol",
+    says: "need a protocol whose requests are read",
+  },
+  {
+    rule: "!has(self.inject) || ((!has(self.protocol) || self.protocol == 'HTTPS') && self.action != 'Deny')",
+    kind: "BottleTemplate",
+    good: egress({ action: "RequireApproval", inject: [AUTH] }),
+    bad: egress({ action: "Deny", inject: [AUTH] }),
+    field: "spec.egress.rules[0].inject",
+    says: "verified TLS only",
+  },
 ];
+
+function egress(rule: object): ReturnType<typeof template> {
+  return template({ egress: { rules: [{ name: "r", host: "a.example", action: "Allow", ...rule }] } });
+}
 
 function rulesOf(field: Field): string[] {
   const own = (field.facts.rules ?? []).map(({ rule }) => rule);

@@ -1,10 +1,12 @@
 import { execFileSync } from "node:child_process";
 import { availableParallelism, loadavg } from "node:os";
 import { benchDocker, traceDocker } from "./docker.ts";
+import { benchEgress } from "./egress.ts";
 import { benchGuard } from "./guard.ts";
 import type { Measurement } from "./measurement.ts";
 import { benchObserve } from "./observe.ts";
 import { benchResync } from "./resync.ts";
+import { benchSoak } from "./soak.ts";
 import { benchStore } from "./store.ts";
 import { table } from "./table.ts";
 
@@ -14,6 +16,8 @@ const BENCHES: Readonly<Record<string, () => Promise<Measurement[]>>> = {
   docker: benchDocker,
   observe: benchObserve,
   guard: benchGuard,
+  egress: benchEgress,
+  soak: benchSoak,
 };
 
 /** Runs the benches that are named, or all, one after the other, and prints one table. `trace` prints where the time of one bottle goes instead. */

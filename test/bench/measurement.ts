@@ -5,7 +5,8 @@ export interface Measurement {
   peer: number;
   ratio: number;
   target: string;
-  met: boolean;
+  /** Absent: a figure for people, without a target. */
+  met?: boolean;
 }
 
 /** What a ratio, or a value itself, must reach. */
@@ -33,6 +34,12 @@ export function limited(
   const ours = median(runs.ours);
   const peer = runs.peer === undefined ? limit.atMost : median(runs.peer);
   return { name, ours, peer, ratio: ours / peer, ...judged(ours, limit, ` ${limit.unit}`) };
+}
+
+/** Shows a figure beside the peer's, if there is one, and asks nothing of it. */
+export function reported(name: string, runs: { ours: readonly number[]; peer?: readonly number[] }): Measurement {
+  const [ours, peer] = [median(runs.ours), median(runs.peer ?? [])];
+  return { name, ours, peer, ratio: ours / peer, target: "-" };
 }
 
 export function median(values: readonly number[]): number {

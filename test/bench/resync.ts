@@ -3,6 +3,7 @@ import { admit } from "../../controller/api/admit.ts";
 import type { Bottle } from "../../controller/api/bottle.ts";
 import { conditionOf } from "../../controller/api/conditions.ts";
 import { API_VERSION, keyOf, keyText } from "../../controller/api/meta.ts";
+import { createAuditCollector } from "../../controller/loop/audit-collector.ts";
 import { createBackendSet, type BackendSet } from "../../controller/loop/backend-set.ts";
 import { Cache } from "../../controller/loop/cache.ts";
 import { deepEqual } from "../../controller/api/deep-equal.ts";
@@ -89,6 +90,7 @@ async function loop(database: OpenedDatabase, backend: Backend): Promise<Loop> {
     cache,
     journals: createJournals(database.journal),
     backends,
+    collector: createAuditCollector({ auditLog: database.auditLog, log, now, changed() {} }),
     events: { record: async () => {} },
     log,
     now,

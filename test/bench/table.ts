@@ -15,10 +15,11 @@ export function table(rows: readonly Measurement[]): string {
 
 function cellsOf({ name, ours, peer, ratio, target, met }: Measurement): string[] {
   const shown = Number.isFinite(ratio) ? ratio.toFixed(2) : "-";
-  return [name, figure(ours), figure(peer), shown, target, met ? "met" : "MISSED"];
+  return [name, figure(ours), figure(peer), shown, target, met === undefined ? "" : met ? "met" : "MISSED"];
 }
 
 /** Three digits: the rest is noise. */
 function figure(value: number): string {
+  if (!Number.isFinite(value)) return "-";
   return value === 0 || value >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }

@@ -140,7 +140,7 @@ describe("get", () => {
       "AGE",
     ]);
     expect(row).toMatch(/^b +<none> +fake +True +True +1 +Failed +3 +\d+s$/);
-    expect(rig.out()).toMatch(/Frozen +nightly +[0-9a-f-]{36}\n$/);
+    expect(rig.out()).toMatch(/Frozen +0 +nightly +[0-9a-f-]{36}\n$/);
   });
 
   it("prints json, yaml and names that other programs can read", async () => {

@@ -124,11 +124,13 @@ export function cliRig(options: { serve?: boolean; program?: Program } = {}): Cl
 }
 
 function serve(context: CommandContext, backend: ReturnType<typeof createFakeBackend>, signal: AbortSignal) {
-  const { store, journal, transcripts, now } = context;
+  const { store, journal, transcripts, auditLog, guardKey, now } = context;
   const controller = createController({
     store,
     journal,
     transcripts,
+    auditLog,
+    guardKey,
     backends: createBackendSet([backend], async () => ({ ok: true, name: "fake" })),
     events: createEventRecorder({ store, now, log: SILENT }),
     log: SILENT,

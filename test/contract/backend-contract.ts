@@ -4,13 +4,22 @@ import { describeWith } from "../helpers/needs.ts";
 import type { Need } from "../helpers/needs-setup.ts";
 import { absenceRules, copyRules, execRules, runRules } from "./bottle-rules.ts";
 import { Bottles, type Bed, type Suite } from "./bottles.ts";
+import { guardRules, trafficRules } from "./guard-rules.ts";
 import { diskRules, launchRules, ownerRules, safetyRules } from "./launch-rules.ts";
 
 /** A test that hangs says so before the next one is asked. */
 const TEST_MS_MAX = 45_000;
 
+/** What stands for the guard. Program: the real one. Verbs: something that answers the two verbs and passes no traffic. None: nothing. */
+export type Guard = "Program" | "Verbs" | "None";
+
 /** The rules of the Backend port. Every backend must pass all of them, the fake too: else simulations lie. */
-export function backendContract(name: string, needs: readonly Need[], makeBed: () => Promise<Bed>): void {
+export function backendContract(
+  name: string,
+  needs: readonly Need[],
+  makeBed: () => Promise<Bed>,
+  options: { guard?: Guard } = {},
+): void {
   describeWith(needs, `backend ${name}`, () => {
     const suite: Suite = {
       get bottles() {
@@ -32,6 +41,12 @@ export function backendContract(name: string, needs: readonly Need[], makeBed: (
       safetyRules(suite);
       diskRules(suite);
       ownerRules(suite);
+    });
+    describe("the guard", { timeout: TEST_MS_MAX }, () => {
+      const { guard = "None" } = options;
+      afterEach(() => suite.bottles.removeAll());
+      if (guard !== "None") guardRules(suite);
+      if (guard === "Program") trafficRules(suite);
     });
     describe("in one bottle", { timeout: TEST_MS_MAX }, () => {
       const shared: { blueprint?: Blueprint } = {};

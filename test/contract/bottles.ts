@@ -20,10 +20,14 @@ export interface Bed {
   backend: Backend;
   /** Another installation on the same engine: the same backend with another owner. */
   stranger: Backend;
+  /** One more controller of the same installation, as after a restart. */
+  another?(): Backend;
   /** The clock the backend's times are on. Default: this machine's. */
   now?(): number;
   /** The agent's image; absent for backends that run programs of the host. */
   image?: string;
+  /** An image with curl; absent for backends that run programs of the host. */
+  toolsImage?: string;
   /** Default: a command line of a POSIX shell. */
   argv?(program: Program): string[];
   close(): Promise<void>;

@@ -39,7 +39,7 @@ function failing(world: World, verb: WorldVerb, fault: Fault): void {
 }
 
 async function running(program: World["program"] = () => ({})): Promise<{ world: World; backend: Backend }> {
-  const world = new World({ nowMs: START_MS });
+  const world = new World({ nowMs: START_MS, guarded: false });
   world.program = program;
   const backend = createFakeBackend({ world, owner: "us" });
   await backend.prepare(BLUEPRINT);
@@ -64,7 +64,7 @@ describe("faults of the fake's calls", () => {
     ["error-after", "Transient", 1],
     ["unavailable", "Unavailable", 0],
   ] as const)("%s shows the caller %s and has %i effects", async (fault, kind, effects) => {
-    const world = new World({ nowMs: START_MS });
+    const world = new World({ nowMs: START_MS, guarded: false });
     failing(world, "createVolume", fault);
 
     const seen = await failure(createFakeBackend({ world, owner: "us" }).prepare(BLUEPRINT));
@@ -79,7 +79,7 @@ describe("faults of the fake's calls", () => {
   ] as const)(
     "%s ends the process after %i effects, and nothing of it reaches the world again",
     async (fault, effects) => {
-      const world = new World({ nowMs: START_MS });
+      const world = new World({ nowMs: START_MS, guarded: false });
       const process = { crashed: false };
       const backend = createFakeBackend({ world, owner: "us", process });
       failing(world, "createVolume", fault);
@@ -102,7 +102,7 @@ describe("faults of the fake's calls", () => {
     const count = whole.world.calls.length;
     for (let number = 1; number <= count; number += 1) {
       for (const fault of CALL_FAULTS) {
-        const world = new World({ nowMs: START_MS });
+        const world = new World({ nowMs: START_MS, guarded: false });
         world.faults = { beforeCall: (call) => (call.number === number ? fault : undefined) };
         await expect(launch(createFakeBackend({ world, owner: "us" })), `${fault} at ${number}`).rejects.toThrow();
 
@@ -324,7 +324,7 @@ describe("what happens in the fake world", () => {
   });
 
   it("what a person removed by hand is gone, and an agent does not join a new holder's namespace", async () => {
-    const world = new World({ nowMs: START_MS });
+    const world = new World({ nowMs: START_MS, guarded: false });
     const backend = createFakeBackend({ world, owner: "us" });
     await backend.prepare(BLUEPRINT);
     await backend.createAgent(BLUEPRINT, RUN);
@@ -338,7 +338,7 @@ describe("what happens in the fake world", () => {
   });
 
   it("an image that does not exist is Invalid", async () => {
-    const world = new World({ nowMs: START_MS });
+    const world = new World({ nowMs: START_MS, guarded: false });
     world.missingImages.add("agent:1");
 
     const refused = await failure(createFakeBackend({ world, owner: "us" }).prepare(BLUEPRINT));

@@ -1,19 +1,24 @@
 import { createFakeBackend, World, type ProgramResult, type ProgramRun } from "../../backends/fake/index.ts";
 import { backendContract } from "./backend-contract.ts";
+import type { Bed } from "./bottles.ts";
 import { shellArgv, type Program } from "./programs.ts";
 
-backendContract("fake", [], async () => {
-  const world = new World({ nowMs: 1_800_000_000_000 });
+/** Agents of the contract start without settings for their guard: that a plan never does so is a rule of simulations. */
+async function makeBed(): Promise<Bed> {
+  const world = new World({ nowMs: 1_800_000_000_000, guarded: false });
   world.program = perform;
   return {
     backend: createFakeBackend({ world, owner: "us" }),
     stranger: createFakeBackend({ world, owner: "them" }),
+    another: () => createFakeBackend({ world, owner: "us" }),
     now: () => world.now(),
     image: "bot-bottle-test/busybox:1",
     argv: (program) => (program.type === "missing" ? shellArgv(program) : [JSON.stringify(program)]),
     close: async () => world.check(),
   };
-});
+}
+
+backendContract("fake", [], makeBed, { guard: "Verbs" });
 
 function perform(run: ProgramRun): ProgramResult {
   const line = run.argv[0] ?? "";

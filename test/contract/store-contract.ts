@@ -1,13 +1,14 @@
 import { describe, expect, onTestFinished, test } from "vitest";
 import { FINALIZER, keyOf } from "../../controller/api/meta.ts";
 import type { Store } from "../../controller/ports/store.ts";
+import { auditRules } from "./store-audit-rules.ts";
 import { collectRules } from "./store-collect-rules.ts";
 import { bottle, event, OTHER_NAMESPACE, refusal, relabelled, template, type OpenStore } from "./store-fixtures.ts";
 import { journalRules } from "./store-journal-rules.ts";
 import { modelRules } from "./store-model.ts";
 import { watchRules } from "./store-watch-rules.ts";
 
-/** Every rule of the ports Store, Journal and Transcripts, for any driver. `open` gives a new, empty store each time. */
+/** Every rule of the ports Store, Journal, Transcripts and AuditLog, for any driver. `open` gives a new, empty store each time. */
 export function storeContract(name: string, open: () => Promise<OpenStore>): void {
   async function opened(): Promise<OpenStore> {
     const parts = await open();
@@ -23,6 +24,7 @@ export function storeContract(name: string, open: () => Promise<OpenStore>): voi
     watchRules(opened);
     modelRules(open);
     journalRules(opened);
+    auditRules(opened);
   });
 }
 

@@ -3,6 +3,7 @@ import { StatusError, type StatusReason } from "../../controller/api/errors.ts";
 import type { KindMap, KindName } from "../../controller/api/kinds.ts";
 import { API_VERSION, keyOf, keyText, type DraftMeta, type OwnerReference } from "../../controller/api/meta.ts";
 import type { BottleTemplate } from "../../controller/api/template.ts";
+import type { AuditLog } from "../../controller/ports/audit.ts";
 import type { Journal, Transcripts } from "../../controller/ports/journal.ts";
 import type { Draft, Store, WatchEvent } from "../../controller/ports/store.ts";
 
@@ -11,6 +12,7 @@ export interface OpenStore {
   store: Store;
   journal?: Journal;
   transcripts?: Transcripts;
+  auditLog?: AuditLog;
   dispose(): Promise<void>;
 }
 

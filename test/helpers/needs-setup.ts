@@ -43,6 +43,30 @@ const PROBES = {
     works: () => spawnSync("sqlite3", ["--version"], { timeout: 5_000 }).status === 0,
     remedy: "apt-get install -y sqlite3",
   },
+  curl: {
+    works: () => spawnSync("curl", ["--version"], { timeout: 5_000 }).status === 0,
+    remedy: "apt-get install -y curl",
+  },
+  git: {
+    works: () => spawnSync("git", ["--version"], { timeout: 5_000 }).status === 0,
+    remedy: "apt-get install -y git",
+  },
+  npm: {
+    works: () => spawnSync("npm", ["--version"], { timeout: 20_000 }).status === 0,
+    remedy: "install Node with npm",
+  },
+  openssl: {
+    works: () => spawnSync("openssl", ["version"], { timeout: 5_000 }).status === 0,
+    remedy: "apt-get install -y openssl",
+  },
+  python3: {
+    works: () => spawnSync("python3", ["--version"], { timeout: 5_000 }).status === 0,
+    remedy: "apt-get install -y python3",
+  },
+  pip: {
+    works: () => spawnSync("python3", ["-m", "pip", "--version"], { timeout: 20_000 }).status === 0,
+    remedy: "apt-get install -y python3-pip",
+  },
 } as const;
 export type Need = keyof typeof PROBES;
 

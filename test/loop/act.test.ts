@@ -1,12 +1,17 @@
+import { Readable } from "node:stream";
+import { rootCertificates } from "node:tls";
 import { describe, expect, it } from "vitest";
 import type { Bottle } from "../../controller/api/bottle.ts";
 import { FINALIZER } from "../../controller/api/meta.ts";
 import { act } from "../../controller/loop/act.ts";
 import { createJournals } from "../../controller/loop/journals.ts";
+import { closedSettings } from "../../controller/plan/guard-settings.ts";
 import type { Step } from "../../controller/plan/steps.ts";
 import { BackendError, type Backend, type Blueprint } from "../../controller/ports/backend.ts";
+import type { GuardConfig } from "../../controller/ports/guard.ts";
 import { TRANSCRIPT_BYTES_MAX, type JournalEntry, type Transcript } from "../../controller/ports/journal.ts";
-import { bottleDraft, memoryDatabase, recordingBackend } from "./tools.ts";
+import { unpacked } from "../contract/bottles.ts";
+import { bottleDraft, CA, memoryDatabase, recordingBackend, recordingCollector, secretDraft } from "./tools.ts";
 
 const BLUEPRINT: Blueprint = {
   uid: "u",
@@ -35,6 +40,7 @@ async function bench(answers: Partial<Backend> = {}, draft = bottleDraft("a")) {
   const { backend, calls } = recordingBackend(answers);
   const bottle = await database.store.create<"Bottle">(draft);
   const saved: Transcript[] = [];
+  const { collector, drained } = recordingCollector();
   const noting = <T extends object>(port: T, verbs: readonly string[]): T =>
     new Proxy(port, {
       get(target, name) {
@@ -56,6 +62,7 @@ async function bench(answers: Partial<Backend> = {}, draft = bottleDraft("a")) {
         saved.push(transcript);
       },
     },
+    collector,
     now: () => 42,
     signal: new AbortController().signal,
   };
@@ -66,6 +73,7 @@ async function bench(answers: Partial<Backend> = {}, draft = bottleDraft("a")) {
     uid,
     calls,
     saved,
+    drained,
     perform: (step: Step, on: Bottle = bottle) => act(step, on, backend, tools),
     performNowhere: (step: Step) => act(step, bottle, undefined, tools),
     journalOf: async () => (await database.journal.read(uid)).map(({ entry }) => entry),
@@ -128,6 +136,124 @@ describe("a probe", () => {
     await expect(perform({ kind: "probe", holderId: "h" })).rejects.toThrow("try again");
 
     expect(await journalOf()).toEqual([]);
+  });
+});
+
+async function withSecrets(answers: Partial<Backend> = {}) {
+  const rig = await bench(answers);
+  await rig.store.create<"Secret">(secretDraft("api", { token: "s3cret", other: "no" }));
+  await rig.store.create<"Secret">(secretDraft("git", { token: "grüße" }));
+  rig.calls.length = 0;
+  return rig;
+}
+
+describe("configuring a guard", () => {
+  const settings = { ...closedSettings("t", { reason: "x", message: "x" }), digest: "sha256:7", closed: undefined };
+  const injecting = { ...settings, secretRefs: ["api/token", "git/token"] };
+  const step = (more: Partial<Extract<Step, { kind: "configureGuard" }>> = {}): Step => ({
+    kind: "configureGuard",
+    guardId: "g",
+    settings: injecting,
+    trust: true,
+    ...more,
+  });
+
+  it("gives it the values of its secrets and no others, then the home what to trust, and is on record last", async () => {
+    const { calls, uid, perform, journalOf } = await withSecrets();
+
+    await perform(step());
+
+    const secrets = { "api/token": "s3cret", "git/token": "grüße" };
+    expect(calls).toEqual([
+      ["configureGuard", { uid, guardId: "g" }, { ...injecting, secrets }],
+      ["copyIn", uid, "/home/agent", expect.anything()],
+      ["append"],
+    ]);
+    expect(await journalOf()).toEqual([{ type: "GuardConfigured", timeMs: 42, guardId: "g", digest: "sha256:7" }]);
+  });
+
+  it("of a guard whose authority the home has leaves the home alone", async () => {
+    const { calls, perform } = await withSecrets();
+
+    await perform(step({ trust: false }));
+
+    expect(calls.map(([verb]) => verb)).toEqual(["configureGuard", "append"]);
+  });
+
+  it("writes the authority alone, and behind the public ones, for everybody to read", async () => {
+    const archives: Readable[] = [];
+    const { perform } = await withSecrets({
+      copyIn: async (_uid, _directory, archive) => void archives.push(archive),
+    });
+
+    await perform(step());
+    const files = await unpacked(archives[0] ?? Readable.from([]));
+
+    expect(files.map(({ name }) => name)).toEqual([".bot-bottle/", ".bot-bottle/ca.pem", ".bot-bottle/ca-bundle.pem"]);
+    expect(files[1]?.bytes.toString()).toBe(CA);
+    const bundle = files[2]?.bytes.toString() ?? "";
+    expect(bundle.endsWith(CA)).toBe(true);
+    expect(bundle.match(/-----BEGIN CERTIFICATE-----/g)?.length).toBe(rootCertificates.length + 1);
+    expect(bundle).not.toContain("----------BEGIN");
+  });
+
+  it.each([
+    ["a Secret that is gone", "gone/token", "SecretNotFound", '"gone"'],
+    ["a key that is gone", "api/gone", "SecretNotFound", '"gone"'],
+    ["a key that is none of the Secret's own", "api/constructor", "SecretNotFound", '"constructor"'],
+    ["an empty value", "empty/token", "SecretInvalid", "empty"],
+    ["a value with a line break at its end", "lines/token", "SecretInvalid", "line break"],
+    ["a value that is no text", "binary/token", "SecretInvalid", "no text"],
+  ])("with %s is refused before the guard is asked, and says no value", async (_what, id, reason, words) => {
+    const { calls, store, perform, journalOf } = await withSecrets();
+    await store.create<"Secret">(secretDraft("empty", { token: "" }));
+    await store.create<"Secret">(secretDraft("lines", { token: "hunter2\n" }));
+    const binary = { ...secretDraft("binary", {}), data: { token: Buffer.from([0xff, 0xfe]).toString("base64") } };
+    await store.create<"Secret">(binary);
+    calls.length = 0;
+
+    const refused = perform(step({ settings: { ...settings, secretRefs: ["api/token", id] } }));
+
+    await expect(refused).rejects.toMatchObject({ kind: "Invalid", reason, message: expect.stringContaining(words) });
+    await expect(refused).rejects.not.toThrow(/s3cret|hunter2/);
+    expect(calls).toEqual([]);
+    expect(await journalOf()).toEqual([]);
+  });
+
+  it("is not on record if the home did not get the authority: the agent would trust nobody", async () => {
+    const { perform, journalOf } = await withSecrets({
+      copyIn: () => Promise.reject(new BackendError("Transient", "EngineError", "try again")),
+    });
+
+    await expect(perform(step())).rejects.toThrow("try again");
+
+    expect(await journalOf()).toEqual([]);
+  });
+
+  it("is not on record if the guard refused: what it has is what it had", async () => {
+    const configs: GuardConfig[] = [];
+    const { perform, journalOf } = await withSecrets({
+      configureGuard: async (_unit, config) => {
+        configs.push(config);
+        throw new BackendError("Invalid", "PolicyInvalid", "cannot use the policy");
+      },
+    });
+
+    await expect(perform(step())).rejects.toMatchObject({ kind: "Invalid", reason: "PolicyInvalid" });
+
+    expect(configs).toHaveLength(1);
+    expect(await journalOf()).toEqual([]);
+  });
+});
+
+describe("draining a guard's audit", () => {
+  it("is the collector's matter, and leaves no record", async () => {
+    const { drained, calls, uid, perform } = await bench();
+
+    await perform({ kind: "drainAudit", guardId: "g" });
+
+    expect(drained).toEqual([{ uid, guardId: "g" }]);
+    expect(calls).toEqual([]);
   });
 });
 

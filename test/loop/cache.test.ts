@@ -1,10 +1,12 @@
+import { inspect } from "node:util";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Bottle } from "../../controller/api/bottle.ts";
 import { StatusError } from "../../controller/api/errors.ts";
 import { ANNOTATIONS, API_VERSION } from "../../controller/api/meta.ts";
 import { Cache } from "../../controller/loop/cache.ts";
+import type { Resolution } from "../../controller/plan/resolve.ts";
 import type { Store } from "../../controller/ports/store.ts";
-import { bottleDraft, memoryDatabase, settled, SILENT, until } from "./tools.ts";
+import { bottleDraft, memoryDatabase, secretDraft, settled, SILENT, until } from "./tools.ts";
 
 const KEY = { namespace: "default", name: "a" };
 
@@ -202,6 +204,73 @@ describe("references in the cache", () => {
     expect(cache.resolution(bottle)).toMatchObject({ ok: true });
   });
 });
+
+describe("secrets in the cache", () => {
+  const inject = [{ header: "Authorization", secretRef: { name: "api", key: "token" } }];
+  const egress = { rules: [{ name: "api", host: "api.example.com", action: "Allow" as const, inject }] };
+
+  async function injecting() {
+    return following(async (store) => {
+      await store.create<"BottleTemplate">({ ...template("debian:12"), spec: { egress } });
+      await store.create<"Bottle">(bottleDraft("a", { templateRefs: [{ name: "t" }] }));
+      await store.create<"Bottle">({ ...bottleDraft("c"), metadata: { name: "c", namespace: "other" } });
+    });
+  }
+
+  it("are known by their keys and a version that every change makes another one", async () => {
+    await using bench = await injecting();
+    const { store, cache, changed } = bench;
+    const bottle = await bottleIn(store);
+    expect(cache.resolution(bottle)).toMatchObject({ ok: false, reason: "SecretNotFound" });
+
+    const secret = await store.create<"Secret">(secretDraft("api", { token: "one" }));
+    await caughtUp(bench);
+    const first = cache.resolution(bottle);
+    await store.update<"Secret">({ ...secret, data: { token: "dHdv" } });
+    await caughtUp(bench);
+    const second = cache.resolution(bottle);
+
+    expect([first.ok, second.ok]).toEqual([true, true]);
+    expect(versionIn(second)).not.toBe(versionIn(first));
+    expect(inDefault(changed)).toEqual(["default/a", "default/a"]);
+  });
+
+  it("that are made anew under their name are others, also with the same key", async () => {
+    await using bench = await injecting();
+    const { store, cache } = bench;
+    const bottle = await bottleIn(store);
+    await store.create<"Secret">(secretDraft("api", { token: "one" }));
+    await caughtUp(bench);
+    const first = versionIn(cache.resolution(bottle));
+
+    await store.delete("Secret", { namespace: "default", name: "api" });
+    await caughtUp(bench);
+    expect(cache.resolution(bottle)).toMatchObject({ ok: false, reason: "SecretNotFound" });
+    await store.create<"Secret">(secretDraft("api", { token: "one" }));
+    await caughtUp(bench);
+
+    expect(versionIn(cache.resolution(bottle))).not.toBe(first);
+  });
+
+  it("are without their values: what is kept for hours holds none", async () => {
+    await using bench = await injecting();
+    const { store, cache } = bench;
+
+    await store.create<"Secret">(secretDraft("api", { token: "hunter2-hunter2" }));
+    await caughtUp(bench);
+
+    const held = inspect(cache, { depth: 9, showHidden: true, maxStringLength: null });
+    const known = inspect(cache.resolution(await bottleIn(store)), { depth: 9 });
+    for (const form of ["hunter2", Buffer.from("hunter2-hunter2").toString("base64")]) {
+      expect(held).not.toContain(form);
+      expect(known).not.toContain(form);
+    }
+  });
+});
+
+function versionIn(resolution: Resolution): string | undefined {
+  return resolution.ok ? resolution.egress.secrets["api/token"] : undefined;
+}
 
 describe("put", () => {
   it("makes the next pass see what this one wrote", async () => {

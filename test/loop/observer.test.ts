@@ -32,6 +32,19 @@ function observation(atMs: number): Observation {
 const DOWN = new BackendError("Unavailable", "EngineUnavailable", "the engine does not answer");
 
 describe("an observer", () => {
+  it("shows what it saw before those who wait for the look go on, and nothing of a look that failed", async () => {
+    const order: string[] = [];
+    const answers = [async () => observation(7), () => Promise.reject(DOWN)];
+    const { backend } = recordingBackend({ observe: () => answers.shift()?.() ?? Promise.reject(DOWN) });
+    const ticker = createTicker();
+    const observer = createObserver(backend, ticker, ({ atMs }) => order.push(`seen ${atMs}`));
+
+    await observer.lookSince(ticker.next()).then(() => order.push("asked"));
+    await observer.lookSince(ticker.next()).then(() => order.push("asked"));
+
+    expect(order).toEqual(["seen 7", "asked", "asked"]);
+  });
+
   it("makes one look for all who ask while it is under way", async () => {
     const { looks, mark, ask, answer } = bench();
     const marks = [mark(), mark(), mark()];

@@ -7,7 +7,15 @@ import type { Desired, Observed } from "../../controller/plan/situation.ts";
 import type { Plan } from "../../controller/plan/steps.ts";
 import type { Backend } from "../../controller/ports/backend.ts";
 import type { Store } from "../../controller/ports/store.ts";
-import { bottleDraft, memoryDatabase, recordedEvents, recordingBackend, SILENT } from "./tools.ts";
+import {
+  bottleDraft,
+  GUARD_KEY,
+  memoryDatabase,
+  recordedEvents,
+  recordingBackend,
+  recordingCollector,
+  SILENT,
+} from "./tools.ts";
 
 export const KEY = "default/a";
 
@@ -18,6 +26,8 @@ interface Given {
   wrap?: (store: Store) => Store;
   defaultBackend?: DefaultBackend;
   spec?: Partial<BottleSpec>;
+  /** What the collector knows of the guard. */
+  said?: Parameters<typeof recordingCollector>[0];
 }
 
 /** A reconciler whose planner says what the test wants; everything below it is real but for the backend. */
@@ -25,6 +35,7 @@ export async function reconcileBench(given: Given = {}) {
   const { store, journal, transcripts } = memoryDatabase();
   const { backend, calls } = recordingBackend(given.answers);
   const { events, told } = recordedEvents();
+  const { collector } = recordingCollector(given.said);
   const cache = new Cache(store, SILENT);
   const inputs: { desired: Desired; observed: Observed }[] = [];
   const options: ReconcilerOptions = {
@@ -33,6 +44,8 @@ export async function reconcileBench(given: Given = {}) {
     journals: createJournals(journal),
     transcripts,
     backends: createBackendSet([backend], given.defaultBackend ?? (async () => ({ ok: true, name: "fake" }))),
+    collector,
+    guardKey: GUARD_KEY,
     events,
     log: SILENT,
     now: () => 1000,

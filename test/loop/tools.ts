@@ -1,5 +1,8 @@
 import type { Bottle, BottleSpec } from "../../controller/api/bottle.ts";
 import { API_VERSION } from "../../controller/api/meta.ts";
+import type { SecretResource } from "../../controller/api/secret.ts";
+import type { FollowedGuard, Heard } from "../../controller/loop/audit-collector.ts";
+import type { EgressCounters } from "../../controller/ports/audit.ts";
 import { openDatabase, type OpenedDatabase } from "../../controller/stores/sqlite/open-database.ts";
 import type { AgentRun, Backend, Blueprint, Observation } from "../../controller/ports/backend.ts";
 import { BackendError } from "../../controller/ports/backend.ts";
@@ -85,6 +88,13 @@ export function recordingBackend(answers: Partial<Backend> = {}): { backend: Bac
       calls.push(["probe", unit]);
       return { passed: true, detail: "all is sealed" };
     },
+    async configureGuard(unit, config) {
+      calls.push(["configureGuard", unit, config]);
+      return { digest: config.digest, caCertificate: CA };
+    },
+    async readAudit(_unit, { cursor }) {
+      return { lines: [], cursor, health: { ok: true } };
+    },
     createAgent: (blueprint: Blueprint, run: AgentRun) => note("createAgent")(blueprint, run),
     startAgent: note("startAgent"),
     stopAgent: (unit, { graceMs }) => note("stopAgent")(unit, graceMs),
@@ -101,6 +111,31 @@ export function recordingBackend(answers: Partial<Backend> = {}): { backend: Bac
     ...answers,
   };
   return { backend, calls };
+}
+
+/** The authority that the guards of the recording backend have. */
+export const CA = "-----BEGIN CERTIFICATE-----\nguard\n-----END CERTIFICATE-----\n";
+export const GUARD_KEY = new Uint8Array(32).fill(1);
+
+/** A collector that writes down what it is asked to drain, and has heard what the test says. */
+export function recordingCollector(said: { heard?: Heard; counters?: EgressCounters } = {}) {
+  const drained: { uid: string; guardId: string }[] = [];
+  return {
+    drained,
+    collector: {
+      async drain({ uid, guardId }: FollowedGuard) {
+        drained.push({ uid, guardId });
+      },
+      heard: () => said.heard,
+      counters: () => said.counters,
+    },
+  };
+}
+
+export function secretDraft(name: string, values: Record<string, string>): Draft<SecretResource> {
+  const data = Object.entries(values).map(([key, value]) => [key, Buffer.from(value).toString("base64")]);
+  const metadata = { name, namespace: "default" };
+  return { apiVersion: "v1", kind: "Secret", metadata, type: "Opaque", data: Object.fromEntries(data) };
 }
 
 function notUsed(): Promise<never> {

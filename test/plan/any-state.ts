@@ -2,12 +2,12 @@ import * as fc from "fast-check";
 import type { Bottle } from "../../controller/api/bottle.ts";
 import { TURN_OUTCOMES } from "../../controller/api/bottle.ts";
 import { ANNOTATIONS, API_VERSION, FINALIZER } from "../../controller/api/meta.ts";
-import { blueprintOf } from "../../controller/plan/blueprint.ts";
+import { agentBlueprint, blueprintOf } from "../../controller/plan/blueprint.ts";
 import { EMPTY_JOURNAL, foldJournal, type JournalState } from "../../controller/plan/journal-state.ts";
-import type { Desired, Observed } from "../../controller/plan/situation.ts";
+import { settingsOf, type Desired, type Observed } from "../../controller/plan/situation.ts";
 import type { DiskPart, Unit } from "../../controller/ports/backend.ts";
 import type { JournalEntry } from "../../controller/ports/journal.ts";
-import { FEATURES, NOW } from "./case-reader.ts";
+import { FEATURES, NO_EGRESS, NOW } from "./case-reader.ts";
 
 /** Any state that types allow, also those that no history leads to: a planner that is total does not trust the past. */
 export interface AnyState {
@@ -23,6 +23,9 @@ const attempt = fc.integer({ min: 1, max: 4 });
 const key = { timeMs, turn, attempt };
 const holderId = fc.constantFrom("unit-0", "unit-1", "unit-9");
 
+/** Stands for the digest of the settings that the drawn bottle's guard must have. */
+const CURRENT = "current";
+
 const entry: fc.Arbitrary<JournalEntry> = fc.oneof(
   fc.record({
     type: fc.constant("LaunchIntended"),
@@ -32,6 +35,12 @@ const entry: fc.Arbitrary<JournalEntry> = fc.oneof(
     templateDigest: fc.constant("sha256:1"),
   }),
   fc.record({ type: fc.constant("Probed"), timeMs, holderId, passed: fc.boolean(), detail: fc.constant("detail") }),
+  fc.record({
+    type: fc.constant("GuardConfigured"),
+    timeMs,
+    guardId: fc.constantFrom("unit-0", "unit-1", "unit-9"),
+    digest: fc.constantFrom(CURRENT, CURRENT, CURRENT, "sha256:old", ""),
+  }),
   fc.record({ type: fc.constant("TurnStarting"), ...key }),
   fc.record({
     type: fc.constant("TurnStopRequested"),
@@ -88,12 +97,38 @@ const drawn = fc.record({
   disk: fc.subarray(["home", "workspace", "sockets"] as const),
   failure: fc.option(
     fc.record({
-      step: fc.constantFrom("prepare", "startAgent", "removeUnits"),
+      step: fc.constantFrom("prepare", "startAgent", "removeUnits", "configureGuard"),
       kind: fc.constantFrom("Invalid", "Transient", "Conflict"),
       reason: fc.constant("EngineError"),
       message: fc.constant("the step failed"),
       atMs: timeMs,
       count: fc.integer({ min: 1, max: 9 }),
+    }),
+    { nil: undefined },
+  ),
+  heard: fc.option(
+    fc.record({
+      guardId: fc.constantFrom("unit-1", "unit-1", "unit-9"),
+      health: fc.constantFrom({ ok: true } as const, { ok: false, reason: "AuditFull", message: "unread" } as const),
+      digest: fc.constantFrom(CURRENT, CURRENT, "sha256:old", undefined),
+    }),
+    { nil: undefined },
+  ),
+  counters: fc.option(
+    fc.record({
+      allowed: fc.nat(),
+      denied: fc.nat(),
+      dlpBlocked: fc.nat(),
+      hosts: fc.constant({}),
+      lastDenied: fc.option(
+        fc.record({
+          time: fc.constantFrom("2026-11-20T11:59:00Z", "2026-11-20T12:59:00.123456+01:00", "yesterday"),
+          host: fc.constantFrom("api.example.com", "x".repeat(400), "\u001b[2J\n"),
+          port: fc.constantFrom(443, null),
+          rule: fc.constantFrom("default-deny", "r".repeat(80)),
+        }),
+        { nil: undefined },
+      ),
     }),
     { nil: undefined },
   ),
@@ -135,30 +170,35 @@ function desiredOf(raw: Drawn, healthy: boolean): Desired {
     bottle: made,
     resolution:
       raw.resolves || healthy
-        ? { ok: true, agent, template: { env: [], resources: { memory } }, digest: "sha256:1" }
+        ? { ok: true, agent, template: { env: [], resources: { memory } }, digest: "sha256:1", egress: NO_EGRESS }
         : { ok: false, reason: "AgentNotFound", message: "the agent does not exist" },
     backend:
       raw.backend === "unserved"
         ? { ok: false, reason: "BackendUnknown", message: "the backend is not served" }
         : { ok: true, name: "docker", features: { ...FEATURES, limits: { cpu: true, memory: holds, pids: true } } },
     defaultImage: "image",
+    token: "token",
   };
 }
 
 function observedOf(raw: Drawn, desired: Desired, healthy: boolean): Observed {
   const { bottle: made, resolution } = desired;
-  const template = resolution.ok ? resolution.template : { env: [], resources: {} };
-  const { specHash } = blueprintOf(made, template, { features: FEATURES, defaultImage: "image" });
+  const resolved = resolution.ok ? resolution : { template: { env: [], resources: {} }, egress: NO_EGRESS };
+  const blueprint = blueprintOf(made, resolved, { features: FEATURES, defaultImage: "image", token: "token" });
+  const { specHash } = blueprint;
+  const agentHash = agentBlueprint(blueprint).specHash;
+  const current = settingsOf(desired).digest;
+  const exact = (digest: string | undefined): string | undefined => (digest === CURRENT ? current : digest);
   const live = healthy ? [door("holder", specHash), door("guard", specHash)] : [];
   const units = [
     ...live,
     ...raw.units
       .filter((one) => !healthy || one.role === "agent")
-      .map(({ current, ...one }, index): Unit => ({
+      .map(({ current: isCurrent, ...one }, index): Unit => ({
         ...one,
         id: `unit-${index + live.length}`,
         turn: one.role === "agent" ? one.turn : undefined,
-        specHash: current || healthy ? specHash : "old-spec",
+        specHash: isCurrent || healthy ? (one.role === "agent" ? agentHash : specHash) : "old-spec",
       })),
   ];
   const parts: readonly DiskPart["part"][] = healthy ? ["home", "workspace", "sockets"] : raw.disk;
@@ -166,11 +206,20 @@ function observedOf(raw: Drawn, desired: Desired, healthy: boolean): Observed {
   const identity = { uid: "uid-1", namespace: "default", name: "fix" };
   const away = raw.backend === "unserved" || raw.backend === "unseen";
   return {
-    journal: honest(foldJournal(EMPTY_JOURNAL, raw.entries)),
+    journal: honest(
+      foldJournal(
+        EMPTY_JOURNAL,
+        raw.entries.map((one) =>
+          one.type === "GuardConfigured" ? { ...one, digest: exact(one.digest) ?? current } : one,
+        ),
+      ),
+    ),
     view: away
       ? { state: "unseen", reason: "BackendUnavailable", message: "the backend does not answer" }
       : { state: "seen", bottle: units.length + disk.length === 0 ? undefined : { ...identity, units, disk } },
     failure: raw.failure,
+    guard: raw.heard && { ...raw.heard, digest: exact(raw.heard.digest) },
+    egress: raw.counters,
   };
 }
 

@@ -1,9 +1,12 @@
 import { describe, expect, it } from "vitest";
 import type { Bottle } from "../../controller/api/bottle.ts";
 import { API_VERSION } from "../../controller/api/meta.ts";
-import { blueprintOf, unservedReasons } from "../../controller/plan/blueprint.ts";
+import { agentBlueprint, blueprintOf, unservedReasons } from "../../controller/plan/blueprint.ts";
+import { GUARD_ENV_NAMES } from "../../controller/api/guard-env.ts";
+import { guardEnv } from "../../controller/plan/guard-env.ts";
 import type { EffectiveTemplate } from "../../controller/plan/resolve.ts";
-import type { BackendFeatures } from "../../controller/ports/backend.ts";
+import { CA_BUNDLE_FILE, CA_FILE, type BackendFeatures } from "../../controller/ports/backend.ts";
+import { NO_EGRESS } from "./case-reader.ts";
 
 const FEATURES: BackendFeatures = { images: true, limits: { cpu: true, memory: true, pids: true } };
 
@@ -29,7 +32,14 @@ function template(change: Partial<EffectiveTemplate> = {}): EffectiveTemplate {
 }
 
 function blueprint(made = bottle(), environment = template(), features = FEATURES) {
-  return blueprintOf(made, environment, { features, defaultImage: "default:1" });
+  const resolved = { template: environment, egress: NO_EGRESS };
+  return blueprintOf(made, resolved, { features, defaultImage: "default:1", token: "open-sesame" });
+}
+
+/** With variables that hold placeholders of secrets. */
+function placing(placeholderEnv: Record<string, string>, environment = template(), token = "open-sesame") {
+  const resolved = { template: environment, egress: { ...NO_EGRESS, placeholderEnv } };
+  return blueprintOf(bottle(), resolved, { features: FEATURES, defaultImage: "default:1", token });
 }
 
 describe("blueprintOf", () => {
@@ -47,7 +57,7 @@ describe("blueprintOf", () => {
       generation: 3,
       image: "debian:12",
       runtime: "runsc",
-      env: { COLOR: "green" },
+      env: { ...guardEnv("open-sesame"), COLOR: "green" },
       limits: { cpuMillis: 500, memoryBytes: 4 * 1024 ** 3, pids: 64 },
     });
   });
@@ -71,8 +81,6 @@ describe("the spec hash", () => {
   it.each([
     ["the image", blueprint(bottle(), template({ image: "debian:13" }))],
     ["the runtime", blueprint(bottle({ spec: { backend: { type: "Docker", docker: { runtime: "runsc" } } } }))],
-    ["a value of the environment", blueprint(bottle(), template({ env: [{ name: "COLOR", value: "red" }] }))],
-    ["a name of the environment", blueprint(bottle(), template({ env: [{ name: "COLOUR", value: "green" }] }))],
     ["the limit of cores", blueprint(bottle(), template({ resources: { cpu: "2" } }))],
     ["the limit of memory", blueprint(bottle(), template({ resources: { memory: "4Gi" } }))],
     ["the limit of processes", blueprint(bottle(), template({ resources: { pids: 64 } }))],
@@ -87,6 +95,8 @@ describe("the spec hash", () => {
     ["the resource version", blueprint(bottle({ metadata: { resourceVersion: "99" } }))],
     ["the operating mode", blueprint(bottle({ spec: { operatingMode: "Frozen" } }))],
     ["label and colour", blueprint(bottle({ spec: { label: "nightly", color: "green" } }))],
+    ["the environment of the agent", blueprint(bottle(), template({ env: [{ name: "COLOR", value: "red" }] }))],
+    ["another placeholder", placing({ API_KEY: "api/key" })],
     ["a backend that is named instead of detected", blueprint(bottle({ spec: { backend: { type: "Docker" } } }))],
   ])("stays with %s, because a running bottle need not be replaced for it", (_what, changed) => {
     expect(changed.specHash).toBe(same);
@@ -97,6 +107,86 @@ describe("the spec hash", () => {
     const spelled = blueprint(bottle(), template({ resources: { cpu: "2000m", memory: "1024Mi" } }));
 
     expect(spelled.specHash).toBe(binary.specHash);
+  });
+});
+
+describe("the hash of a run", () => {
+  const same = agentBlueprint(blueprint()).specHash;
+
+  it.each([
+    ["what changes holder and guard", blueprint(bottle(), template({ image: "debian:13" }))],
+    ["a value of the environment", blueprint(bottle(), template({ env: [{ name: "COLOR", value: "red" }] }))],
+    ["a name of the environment", blueprint(bottle(), template({ env: [{ name: "COLOUR", value: "green" }] }))],
+    ["another placeholder", placing({ API_KEY: "api/key" })],
+    ["the secret behind a placeholder", placing({ COLOR: "api/key" })],
+    ["the token", placing({}, template(), "another")],
+  ])("changes with %s, because a process keeps the environment it started with", (_what, changed) => {
+    expect(agentBlueprint(changed).specHash).not.toBe(same);
+  });
+
+  it("is another one than that of holder and guard, and the only thing that differs", () => {
+    expect(agentBlueprint(blueprint())).toEqual({
+      ...blueprint(),
+      specHash: expect.not.stringMatching(blueprint().specHash),
+    });
+  });
+
+  it("does not ask in which order templates wrote their variables", () => {
+    const [a, b] = [
+      { name: "A", value: "1" },
+      { name: "B", value: "2" },
+    ];
+
+    expect(agentBlueprint(blueprint(bottle(), template({ env: [b, a] }))).specHash).toBe(
+      agentBlueprint(blueprint(bottle(), template({ env: [a, b] }))).specHash,
+    );
+  });
+});
+
+describe("the agent's environment", () => {
+  it("leads every program to the guard with the bottle's token, and none of them for loopback", () => {
+    const proxy = "http://bottle:open-sesame@127.0.0.1:7001";
+    const { env } = blueprint();
+
+    for (const name of ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"]) expect(env[name]).toBe(proxy);
+    for (const name of ["NO_PROXY", "no_proxy"])
+      expect(env[name]?.split(",")).toEqual(["127.0.0.1", "localhost", "::1"]);
+    expect(env["NODE_USE_ENV_PROXY"]).toBe("1");
+  });
+
+  it("lets every program trust the guard: Node adds the authority, others take one file for all", () => {
+    const { NODE_EXTRA_CA_CERTS, SSL_CERT_FILE, GIT_SSL_CAINFO, npm_config_cafile } = blueprint().env;
+
+    expect(NODE_EXTRA_CA_CERTS).toBe(CA_FILE);
+    expect([SSL_CERT_FILE, GIT_SSL_CAINFO, npm_config_cafile]).toEqual([
+      CA_BUNDLE_FILE,
+      CA_BUNDLE_FILE,
+      CA_BUNDLE_FILE,
+    ]);
+  });
+
+  it("sets no name that a template may set: admission knows them all", () => {
+    const set = Object.keys(guardEnv("t")).map((name) => name.toUpperCase());
+
+    expect(GUARD_ENV_NAMES).toEqual(expect.arrayContaining(set));
+  });
+
+  it("holds placeholders under the names that rules give them, above what a template says", () => {
+    const { env } = placing({ COLOR: "api/key" });
+
+    expect(env["COLOR"]).toMatch(/^bbp_[0-9a-z]{40}$/);
+  });
+
+  it("is the controller's where a template stored by an earlier release sets its names", () => {
+    const { env } = placing({}, template({ env: [{ name: "HTTPS_PROXY", value: "http://elsewhere" }] }));
+
+    expect(env["HTTPS_PROXY"]).toContain("127.0.0.1:7001");
+  });
+
+  it("is sorted by name", () => {
+    const names = Object.keys(placing({ ZEBRA: "a/b", ANT: "a/b" }).env);
+
+    expect(names).toEqual(names.toSorted((a, b) => (a < b ? -1 : 1)));
   });
 });
 

@@ -3,18 +3,20 @@ import type { BottleStatus } from "../../controller/api/bottle.ts";
 import { conditionOf, type Condition, type ConditionType } from "../../controller/api/conditions.ts";
 import { ANNOTATIONS } from "../../controller/api/meta.ts";
 import { planBottle } from "../../controller/plan/plan-bottle.ts";
+import type { EgressCounters } from "../../controller/ports/audit.ts";
 import type { Desired } from "../../controller/plan/situation.ts";
-import { NOW, readCase } from "./case-reader.ts";
+import { NO_EGRESS, NOW, readCase } from "./case-reader.ts";
 
 const AT_NOW = new Date(NOW).toISOString();
 const RUNNING = `
 bottle: { turns: [first, second] }
-journal: [launch, probe, starting first 1, finished first 1 Done 0 30s ago, starting second 1]
+journal: [launch, probe, configured, starting first 1, finished first 1 Done 0 30s ago, starting second 1]
 units: [holder running, guard running, agent second 1 running 20s ago]
 `;
+const HOST = { allowed: 7, denied: 2, bytesUp: 1, bytesDown: 2 };
 const FROZEN = `
 bottle: { turns: [first, second] }
-journal: [launch, probe, starting first 1, finished first 1 Failed 3 30s ago, frozen 20s ago]
+journal: [launch, probe, configured, starting first 1, finished first 1 Failed 3 30s ago, frozen 20s ago]
 `;
 
 function inputOf(lines: string) {
@@ -40,7 +42,7 @@ describe("the status of a bottle", () => {
       observedGeneration: 1,
       bottleID: "uid-1",
       backend: { type: "Docker" },
-      resolved: { templateDigest: "sha256:1", image: "image" },
+      resolved: { templateDigest: "sha256:1", policyDigest: NO_EGRESS.digest, image: "image" },
       guard: [
         { name: "guard", ready: true },
         { name: "holder", ready: true },
@@ -101,7 +103,7 @@ describe("the status of a bottle", () => {
   it("counts the attempts of a turn that goes on, and tells how the last one ended", () => {
     const status = statusOf(`
 bottle: { turns: [first] }
-journal: [launch, probe, starting first 1, finished first 1 Interrupted, starting first 2]
+journal: [launch, probe, configured, starting first 1, finished first 1 Interrupted, starting first 2]
 units: [holder running, guard running, agent first 2 created]
 `);
 
@@ -112,7 +114,7 @@ units: [holder running, guard running, agent first 2 created]
     const [turn] =
       statusOf(`
 bottle: { turns: [first] }
-journal: [launch, probe, starting first 1, finished first 1 Interrupted 137, starting first 2]
+journal: [launch, probe, configured, starting first 1, finished first 1 Interrupted 137, starting first 2]
 units: [holder running, guard running, agent first 2 running]
 `).turns ?? [];
 
@@ -125,7 +127,7 @@ units: [holder running, guard running, agent first 2 running]
       backend: { ok: true, name: "bubblewrap", features: { images: false, limits: ALL } },
     }));
 
-    expect(status.resolved).toEqual({ templateDigest: "sha256:1" });
+    expect(status.resolved).toEqual({ templateDigest: "sha256:1", policyDigest: NO_EGRESS.digest });
   });
 
   it("names the backend of the first launch, whatever would be chosen now", () => {
@@ -140,6 +142,46 @@ units: [holder running, guard running, agent first 2 running]
 
 const ALL = { cpu: true, memory: true, pids: true };
 
+function counted(counters: EgressCounters | undefined, before?: BottleStatus) {
+  const { desired, observed } = inputOf(RUNNING);
+  const bottle = { ...desired.bottle, status: before };
+  return planBottle({ ...desired, bottle }, { ...observed, egress: counters }, NOW).status.egress;
+}
+
+describe("egress in the status", () => {
+  const COUNTERS: EgressCounters = { allowed: 7, denied: 2, dlpBlocked: 1, hosts: { "api.example.com": HOST } };
+
+  it("counts what went through the guard and what did not, and tells of the last refusal", () => {
+    const lastDenied = { time: "2026-11-20T12:59:00.5+01:00", host: "evil.example", port: 443, rule: "default-deny" };
+
+    expect(counted({ ...COUNTERS, lastDenied })).toEqual({
+      allowed: 7,
+      denied: 2,
+      dlpBlocked: 1,
+      lastDenied: { ...lastDenied, time: "2026-11-20T11:59:00.500Z" },
+    });
+  });
+
+  it("has no port where the agent named none", () => {
+    const lastDenied = { time: "2026-11-20T11:59:00Z", host: "evil.example", port: null, rule: "bad-request" };
+
+    expect(counted({ ...COUNTERS, lastDenied })?.lastDenied).not.toHaveProperty("port");
+  });
+
+  it("shows of a host, which the agent wrote, what fits into a status and forges no terminal", () => {
+    const lastDenied = { time: "2026-11-20T11:59:00Z", host: `\u001b[2J${"x".repeat(400)}`, port: 443, rule: "r" };
+
+    expect(counted({ ...COUNTERS, lastDenied })?.lastDenied?.host).toBe(`?[2J${"x".repeat(249)}`);
+  });
+
+  it("stays as it was while nothing is known, as after a restart of the controller", () => {
+    const known = { allowed: 3, denied: 0, dlpBlocked: 0 };
+
+    expect(counted(undefined, { egress: known })).toEqual(known);
+    expect(counted(undefined)).toBeUndefined();
+  });
+});
+
 describe("conditions", () => {
   it.each([
     ["[]", "False NotRunning: there is neither holder nor guard"],
@@ -148,7 +190,7 @@ describe("conditions", () => {
     ["[holder running, guard exited 1]", "False Incomplete: holder and guard do not both run"],
     ["[holder running, guard running]", "True Running: holder and guard run"],
   ])("GuardReady with %s is %s", (units, said) => {
-    const status = statusOf(`bottle: { turns: [first] }\njournal: [launch]\nunits: ${units}\n`);
+    const status = statusOf(`bottle: { turns: [first] }\njournal: [launch, configured]\nunits: ${units}\n`);
 
     expect(saying(status, "GuardReady")).toBe(said);
     expect(status.guard?.every((unit) => unit.ready)).toBe(said.startsWith("True"));

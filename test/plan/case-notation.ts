@@ -10,11 +10,17 @@ const DEFAULT_AGO_S = 10;
 const STOP_REASONS: readonly StopReason[] = ["Freeze", "Deadline", "GuardLost", "Delete"];
 const ROLES: readonly Role[] = ["agent", "session", "holder", "guard"];
 
+/** The digest that a guard has: `current`, `old` or `none`. */
+export function digestOf(word: string | undefined, current: string): string {
+  const found = oneOf(["current", "old", "none"] as const, word ?? "current", word ?? "");
+  return { current, old: "sha256:old", none: "" }[found];
+}
+
 /**
- * One journal entry: `launch`, `frozen`, `expired`, `probe [failed] [holder-ID]`, `starting TURN N`, `stop TURN N Reason`,
- * `finished TURN N Outcome [CODE]`, each with an optional `… 30s ago`.
+ * One journal entry: `launch`, `frozen`, `expired`, `probe [failed] [holder-ID]`, `configured [old|none] [guard-ID]`, `starting TURN N`,
+ * `stop TURN N Reason`, `finished TURN N Outcome [CODE]`, each with an optional `… 30s ago`. `digest` is that of the settings a guard must have now.
  */
-export function journalEntry(line: string, now: number): JournalEntry {
+export function journalEntry(line: string, { now, digest }: { now: number; digest: string }): JournalEntry {
   const { rest, ago } = withoutAgo(line);
   const timeMs = now - (ago ?? DEFAULT_AGO_S) * 1000;
   const [word = "", ...more] = rest.split(" ");
@@ -29,6 +35,11 @@ export function journalEntry(line: string, now: number): JournalEntry {
       const passed = more[0] !== "failed";
       const holderId = more[passed ? 0 : 1] ?? "holder-1";
       return { type: "Probed", timeMs, holderId, passed, detail: passed ? "all is sealed" : "DNS answers" };
+    }
+    case "configured": {
+      const guardId = more.find((part) => part.startsWith("guard-")) ?? "guard-1";
+      const which = more.find((part) => part !== guardId);
+      return { type: "GuardConfigured", timeMs, guardId, digest: digestOf(which, digest) };
     }
     case "starting":
       return { type: "TurnStarting", timeMs, ...turnKey(more, line) };
@@ -48,7 +59,7 @@ export function journalEntry(line: string, now: number): JournalEntry {
  * One unit: `holder running`, `guard exited`, `session running`, `agent TURN N created`, `agent TURN N running [60s ago]`,
  * `agent TURN N exited [CODE] [oom] [5s ago]` (without a code it is unknown); with `old-spec` it was made from another spec.
  */
-export function unit(line: string, context: { now: number; index: number; specHash: string }): Unit {
+export function unit(line: string, context: { now: number; index: number; specHash: string; agentHash: string }): Unit {
   const { rest, ago } = withoutAgo(line);
   const given = rest.split(" ");
   const old = given.at(-1) === "old-spec";
@@ -64,7 +75,7 @@ export function unit(line: string, context: { now: number; index: number; specHa
     id: turn === undefined ? `${role}-1` : `agent-${turn.turn}-${turn.attempt}`,
     role,
     state: known,
-    specHash: old ? "old-spec" : context.specHash,
+    specHash: old ? "old-spec" : role === "agent" ? context.agentHash : context.specHash,
     turn,
     createdMs: Math.min(ranMs, now - 60_000) + index,
     startedMs: known === "created" ? undefined : Math.min(ranMs, now - DEFAULT_AGO_S * 1000),
@@ -90,6 +101,12 @@ export function stepText(step: Step): string {
       return `record ${step.entries.map(entryText).join(", ")}`;
     case "probe":
       return `probe ${step.holderId}`;
+    case "configureGuard": {
+      const closed = step.settings.closed === undefined ? [] : ["closed"];
+      return ["configureGuard", step.guardId, ...(step.trust ? ["trust"] : []), ...closed].join(" ");
+    }
+    case "drainAudit":
+      return `drainAudit ${step.guardId}`;
     case "createAgent":
       return `createAgent ${step.run.turn} ${step.run.attempt}`;
     case "startAgent":
@@ -115,6 +132,8 @@ function entryText(entry: JournalEntry): string {
       return "launch";
     case "Probed":
       return `probe ${entry.passed ? "passed" : "failed"}`;
+    case "GuardConfigured":
+      return entry.digest === "" ? "configured none" : "configured";
     case "TurnStarting":
       return `starting ${entry.turn} ${entry.attempt}`;
     case "TurnStopRequested":

@@ -4,17 +4,27 @@ import type { Bottle } from "../../controller/api/bottle.ts";
 import { bottleSpec } from "../../controller/api/bottle.ts";
 import { ANNOTATIONS, API_VERSION, FINALIZER } from "../../controller/api/meta.ts";
 import { backendType, resourceLimits } from "../../controller/api/template.ts";
-import { blueprintOf } from "../../controller/plan/blueprint.ts";
+import { agentBlueprint, blueprintOf } from "../../controller/plan/blueprint.ts";
+import { guardPolicyOf, policyDigest, type ResolvedEgress } from "../../controller/plan/guard-settings.ts";
 import { EMPTY_JOURNAL, foldJournal } from "../../controller/plan/journal-state.ts";
 import type { EffectiveTemplate } from "../../controller/plan/resolve.ts";
-import type { BackendChoice, Desired, Observed, StepFailure } from "../../controller/plan/situation.ts";
-import type { BackendFeatures, DiskPart, Unit } from "../../controller/ports/backend.ts";
-import { journalEntry, unit } from "./case-notation.ts";
+import { settingsOf } from "../../controller/plan/situation.ts";
+import type { BackendChoice, Desired, HeardGuard, Observed, StepFailure } from "../../controller/plan/situation.ts";
+import type { BackendFeatures, Blueprint, DiskPart, Unit } from "../../controller/ports/backend.ts";
+import { digestOf, journalEntry, unit } from "./case-notation.ts";
 
 /** The moment at which every case is planned. */
 export const NOW = Date.parse("2026-11-20T12:00:00.000Z");
 
 export const FEATURES: BackendFeatures = { images: true, limits: { cpu: true, memory: true, pids: true } };
+
+/** What a bottle has that no template says anything of egress for. */
+export const NO_EGRESS: ResolvedEgress = {
+  policy: guardPolicyOf(undefined),
+  digest: policyDigest(guardPolicyOf(undefined)),
+  secrets: {},
+  placeholderEnv: {},
+};
 
 const words = z.string().min(1);
 
@@ -51,7 +61,9 @@ const planCase = z.strictObject({
     })
     .prefault({}),
   /** Why the references do not resolve. */
-  unresolved: z.enum(["AgentNotFound", "TemplateNotFound"]).optional(),
+  unresolved: z.enum(["AgentNotFound", "TemplateNotFound", "SecretNotFound", "EgressPolicyInvalid"]).optional(),
+  /** What the guard said of itself: `current`, `old` or `none` settings, or the reason why it refuses everything; with its id if it is another one. */
+  heard: words.optional(),
   /** seen; unseen: it does not answer; unknown: this controller does not serve it. */
   backend: z.enum(["seen", "unseen", "unknown"]).default("seen"),
   /** Limits the backend cannot enforce. */
@@ -107,10 +119,11 @@ function desiredOf(written: PlanCase): Desired {
     bottle,
     resolution:
       unresolved === undefined
-        ? { ok: true, agent, template, digest: "sha256:1" }
+        ? { ok: true, agent, template, digest: "sha256:1", egress: NO_EGRESS }
         : { ok: false, reason: unresolved, message: "what the bottle refers to does not exist" },
     backend: backendOf(written),
     defaultImage: "image",
+    token: "token",
   };
 }
 
@@ -138,10 +151,12 @@ function backendOf({ backend, cannotLimit }: PlanCase): BackendChoice {
 }
 
 function observedOf(written: PlanCase, desired: Desired): Observed {
-  const units = written.units.map((line, index) => unit(line, { now: NOW, index, specHash: specHashOf(desired) }));
+  const { specHash, agentHash } = hashesOf(desired);
+  const { digest } = settingsOf(desired);
+  const units = written.units.map((line, index) => unit(line, { now: NOW, index, specHash, agentHash }));
   const journal = foldJournal(
     EMPTY_JOURNAL,
-    written.journal.map((line) => journalEntry(line, NOW)),
+    written.journal.map((line) => journalEntry(line, { now: NOW, digest })),
   );
   const parts = written.disk ?? defaultDisk(units, journal.launch !== undefined);
   const disk = parts.map((part): DiskPart => ({ id: `disk-${part}`, part, kind: "Volume", createdMs: NOW - 60_000 }));
@@ -154,7 +169,18 @@ function observedOf(written: PlanCase, desired: Desired): Observed {
         ? { state: "seen", bottle: seen }
         : { state: "unseen", reason: unseenReason(written), message: "the backend does not answer" },
     failure: failureOf(written),
+    guard: heardGuard(written, digest),
   };
+}
+
+function heardGuard({ heard }: PlanCase, current: string): HeardGuard | undefined {
+  if (heard === undefined) return undefined;
+  const [word = "", guardId = "guard-1"] = heard.split(" ");
+  if (/^[A-Z]/.test(word)) {
+    return { guardId, health: { ok: false, reason: word, message: "the guard is unwell" }, digest: current };
+  }
+  const digest = digestOf(word, current);
+  return { guardId, health: { ok: true }, digest: digest === "" ? undefined : digest };
 }
 
 function unseenReason({ backend }: PlanCase): string {
@@ -179,7 +205,8 @@ function failureOf({ failure }: PlanCase): StepFailure | undefined {
   };
 }
 
-function specHashOf({ bottle, resolution }: Desired): string {
-  const template = resolution.ok ? resolution.template : { env: [], resources: {} };
-  return blueprintOf(bottle, template, { features: FEATURES, defaultImage: "image" }).specHash;
+function hashesOf({ bottle, resolution }: Desired): { specHash: string; agentHash: string } {
+  const resolved = resolution.ok ? resolution : { template: { env: [], resources: {} }, egress: NO_EGRESS };
+  const made: Blueprint = blueprintOf(bottle, resolved, { features: FEATURES, defaultImage: "image", token: "token" });
+  return { specHash: made.specHash, agentHash: agentBlueprint(made).specHash };
 }

@@ -10,6 +10,7 @@ export type Happening =
   | { type: "afterTurn"; afterTurn: "Freeze" | "Keep" | "Delete" }
   | { type: "ttl"; seconds?: number }
   | { type: "image"; name: string }
+  | { type: "egress"; host: string }
   | { type: "delete" }
   | { type: "references"; resolve: boolean }
   | { type: "agentEnds"; code?: number; oom: boolean }
@@ -44,6 +45,10 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
   },
   { weight: 1, arbitrary: fc.constantFrom(60, undefined).map((seconds): Happening => ({ type: "ttl", seconds })) },
   { weight: 2, arbitrary: fc.constantFrom("image-1", "image-2").map((name): Happening => ({ type: "image", name })) },
+  {
+    weight: 4,
+    arbitrary: fc.constantFrom("one.example", "two.example").map((host): Happening => ({ type: "egress", host })),
+  },
   { weight: 1, arbitrary: fc.constant<Happening>({ type: "delete" }) },
   { weight: 2, arbitrary: fc.boolean().map((resolve): Happening => ({ type: "references", resolve })) },
   {
@@ -91,6 +96,9 @@ export function happen(model: Model, what: Happening): void {
       return;
     case "image":
       model.image = what.name;
+      return;
+    case "egress":
+      model.host = what.host;
       return;
     case "delete":
       model.delete();

@@ -8,11 +8,17 @@ const NOW = 1_800_000_000_000;
 function folded(...lines: string[]) {
   return foldJournal(
     EMPTY_JOURNAL,
-    lines.map((line) => journalEntry(line, NOW)),
+    lines.map((line) => journalEntry(line, { now: NOW, digest: "sha256:1" })),
   );
 }
 
 describe("the folded journal", () => {
+  it("knows the newest settings of a guard only: those of an earlier one say nothing any more", () => {
+    const { configured } = folded("configured guard-0", "configured old guard-1");
+
+    expect(configured).toMatchObject({ guardId: "guard-1", digest: "sha256:old" });
+  });
+
   it("says nothing of a turn that was never announced", () => {
     expect(historyOf(folded("launch"), "first")).toEqual({ starting: 0, finished: 0, breakdowns: 0 });
   });
@@ -59,7 +65,7 @@ describe("the folded journal", () => {
   it("folding leaves the state it was given as it was, because the loop keeps it", () => {
     const before = folded("launch", "starting first 1");
     const copy = structuredClone(before);
-    const entry: JournalEntry = journalEntry("finished first 1 Done 0", NOW);
+    const entry: JournalEntry = journalEntry("finished first 1 Done 0", { now: NOW, digest: "sha256:1" });
 
     const after = foldEntry(before, entry);
 

@@ -1,12 +1,14 @@
 import type { Bottle, BottleSpec } from "../../controller/api/bottle.ts";
 import { unreachable } from "../../controller/api/errors.ts";
 import { API_VERSION, FINALIZER } from "../../controller/api/meta.ts";
+import type { BottleTemplate } from "../../controller/api/template.ts";
 import { EMPTY_JOURNAL, foldJournal, type JournalState } from "../../controller/plan/journal-state.ts";
 import { planBottle } from "../../controller/plan/plan-bottle.ts";
 import { resolveBottle } from "../../controller/plan/resolve.ts";
 import type { Desired, Observed, StepFailure } from "../../controller/plan/situation.ts";
 import type { Plan, Step } from "../../controller/plan/steps.ts";
 import type { Blueprint, DiskPart, Role, Unit } from "../../controller/ports/backend.ts";
+import type { GuardSettings } from "../../controller/ports/guard.ts";
 import { NOW, FEATURES } from "./case-reader.ts";
 
 /** How a pass goes wrong: at the step with this index, before or after its effect. */
@@ -15,6 +17,15 @@ export interface PassFault {
   when: "before" | "after";
   kind: StepFailure["kind"];
 }
+
+const KNOWN = {
+  name: "fix",
+  namespace: "default",
+  uid: "uid-1",
+  resourceVersion: "1",
+  generation: 1,
+  creationTimestamp: "2026-11-20T11:00:00Z",
+};
 
 /**
  * One bottle and a backend without delays: each step has the effect its port documents, at once. Steps that a backend would refuse, because the
@@ -32,6 +43,13 @@ export class Model {
   sealed = true;
   /** Whether references resolve. */
   resolves = true;
+  /** The one host that the bottle's template allows. */
+  host = "one.example";
+  /** What the running guards have, by id. */
+  readonly guards = new Map<string, GuardSettings>();
+  /** Guards whose authority the agent's home holds. */
+  trusted: string | undefined;
+  readonly drained = new Set<string>();
   image = "image-1";
   /** Ids of units count up: one that is made again is another one. */
   #lastId = 0;
@@ -41,15 +59,8 @@ export class Model {
     this.bottle = {
       apiVersion: API_VERSION,
       kind: "Bottle",
-      metadata: {
-        name: "fix",
-        namespace: "default",
-        uid: "uid-1",
-        resourceVersion: "1",
-        generation: 1,
-        creationTimestamp: "2026-11-20T11:00:00Z",
-      },
-      spec: { agent, operatingMode: "Running", ...spec },
+      metadata: KNOWN,
+      spec: { agent, operatingMode: "Running", templateRefs: [{ name: "t" }], ...spec },
     };
   }
 
@@ -76,7 +87,7 @@ export class Model {
     const { bottle, units, disk, journal, failure, now } = this;
     if (bottle === undefined) return undefined;
     const resolution = this.resolves
-      ? resolveBottle(bottle, { agent: () => undefined, template: () => undefined })
+      ? resolveBottle(bottle, { agent: () => undefined, template: () => this.#template(), secret: () => undefined })
       : ({ ok: false, reason: "AgentNotFound", message: "the agent does not exist" } as const);
     const view = units.length + disk.length === 0 ? undefined : { uid: "uid-1", namespace: "default", name: "fix" };
     return {
@@ -85,6 +96,7 @@ export class Model {
         resolution,
         backend: { ok: true, name: "docker", features: FEATURES },
         defaultImage: this.image,
+        token: "token",
       },
       observed: {
         journal,
@@ -138,6 +150,12 @@ export class Model {
           { type: "Probed", timeMs: this.now, holderId: step.holderId, passed: this.sealed, detail: "detail" },
         ]);
         return undefined;
+      case "configureGuard":
+        return this.#configure(step);
+      case "drainAudit":
+        refuseUnless(this.#state(step.guardId) === "running", "reading the audit of a guard that does not run");
+        this.drained.add(step.guardId);
+        return undefined;
       case "createAgent":
         return this.#create("agent", step.blueprint.specHash, { turn: step.run.turn, attempt: step.run.attempt });
       case "startAgent":
@@ -149,6 +167,7 @@ export class Model {
         this.journal = foldJournal(this.journal, [step.entry]);
         return undefined;
       case "removeUnits":
+        this.#mustBeDrained(step.unitIds);
         this.units = this.units.filter((unit) => !step.unitIds.includes(unit.id));
         if (this.ids("holder").length + this.ids("guard").length === 0) {
           this.disk = this.disk.filter(({ part }) => part !== "sockets");
@@ -177,10 +196,33 @@ export class Model {
     return this.units.filter((unit) => unit.role === role).map((unit) => unit.id);
   }
 
+  /** A guard that runs and was told something takes lines with it that nobody read. */
+  #mustBeDrained(unitIds: readonly string[]): void {
+    for (const { id, state } of this.units) {
+      if (!unitIds.includes(id) || state !== "running" || !this.guards.has(id)) continue;
+      const recorded = this.journal.configured?.guardId === id;
+      refuseUnless(!recorded || this.drained.has(id), "removing a guard whose audit was not read");
+    }
+  }
+
+  #configure({ guardId, settings, trust }: Extract<Step, { kind: "configureGuard" }>): void {
+    refuseUnless(this.#state(guardId) === "running", "settings for a guard that does not run");
+    this.guards.set(guardId, settings);
+    if (trust) this.trusted = guardId;
+    const { digest } = settings;
+    this.journal = foldJournal(this.journal, [{ type: "GuardConfigured", timeMs: this.now, guardId, digest }]);
+  }
+
+  #template(): BottleTemplate {
+    const rule = { name: "api", host: this.host, action: "Allow" as const };
+    const metadata = { ...KNOWN, name: "t" };
+    return { apiVersion: API_VERSION, kind: "BottleTemplate", metadata, spec: { egress: { rules: [rule] } } };
+  }
+
   #prepare({ specHash }: Blueprint): void {
     const doors = this.units.filter((unit) => unit.role === "holder" || unit.role === "guard");
     refuseUnless(!doors.some((unit) => unit.state === "exited"), "prepare over a holder or guard that has exited");
-    refuseUnless(!this.units.some((unit) => unit.specHash !== specHash), "prepare over units of another spec");
+    refuseUnless(!doors.some((unit) => unit.specHash !== specHash), "prepare over units of another spec");
     for (const part of ["home", "workspace", "sockets"] as const) {
       if (this.disk.some((found) => found.part === part)) continue;
       this.disk = [...this.disk, { id: `disk-${part}`, part, kind: "Volume", createdMs: this.now }];
@@ -205,6 +247,10 @@ export class Model {
       const up = this.units.some((unit) => unit.role === role && unit.state === "running");
       refuseUnless(up, `start of an agent while no ${role} runs`);
     }
+    const guard = this.units.find((unit) => unit.role === "guard")?.id ?? "";
+    const rules = this.guards.get(guard)?.policy.rules ?? [];
+    refuseUnless(rules[0]?.host === this.host, "start of an agent behind a guard without the current rules");
+    refuseUnless(this.trusted === guard, "start of an agent that does not trust its guard");
     this.units = this.units.map((unit) => (unit.id === id ? this.#running(unit) : unit));
   }
 

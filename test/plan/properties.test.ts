@@ -4,6 +4,7 @@ import { bottleStatus } from "../../controller/api/bottle.ts";
 import { conditionOf } from "../../controller/api/conditions.ts";
 import { FINALIZER } from "../../controller/api/meta.ts";
 import { planBottle } from "../../controller/plan/plan-bottle.ts";
+import { isConfigured, recordedDigest } from "../../controller/plan/rules-guard.ts";
 import { situationOf } from "../../controller/plan/situation.ts";
 import type { Plan, Step } from "../../controller/plan/steps.ts";
 import { anyState, type AnyState } from "./any-state.ts";
@@ -52,7 +53,8 @@ describe("in every state", () => {
       const starts = stepsOf(planOf(state), "startAgent");
       if (starts.length === 0) return;
 
-      const { holder, live, deleting, bottle, journal } = situationOf(state.desired, state.observed, state.now);
+      const situation = situationOf(state.desired, state.observed, state.now);
+      const { holder, live, deleting, bottle, journal } = situation;
       expect(starts).toHaveLength(1);
       expect({ live, deleting, mode: bottle.spec.operatingMode, expired: journal.expiredMs }).toEqual({
         live: true,
@@ -61,6 +63,44 @@ describe("in every state", () => {
         expired: undefined,
       });
       expect(journal.probe).toMatchObject({ passed: true, holderId: holder?.id });
+      expect(isConfigured(situation)).toBe(true);
+    });
+  });
+
+  it("a guard is told its rules only while it runs, and what it is told is what the bottle's references say, or nothing at all", () => {
+    inEveryState((state) => {
+      for (const { guardId, settings } of stepsOf(planOf(state), "configureGuard")) {
+        const { guard } = situationOf(state.desired, state.observed, state.now);
+        expect({ id: guard?.id, state: guard?.state }).toEqual({ id: guardId, state: "running" });
+        expect(settings.token).toBe(state.desired.token);
+        if (state.desired.resolution.ok) expect(settings.policy).toEqual(state.desired.resolution.egress.policy);
+        else expect(settings).toMatchObject({ policy: { rules: [] }, secretRefs: [], closed: {} });
+      }
+    });
+  });
+
+  it("a running guard that was told its rules goes only after its audit was read", () => {
+    inEveryState((state) => {
+      const situation = situationOf(state.desired, state.observed, state.now);
+      const { steps } = planOf(state);
+      const index = steps.findIndex((step) => step.kind === "removeUnits");
+      const removal = steps[index];
+      if (removal?.kind !== "removeUnits" || recordedDigest(situation) === undefined) return;
+      if (!removal.unitIds.includes(situation.guard?.id ?? "")) return;
+
+      expect(steps[index - 1]).toMatchObject({ kind: "drainAudit", guardId: situation.guard?.id });
+    });
+  });
+
+  it("an agent that runs is never ended because of what its guard lets through", () => {
+    inEveryState((state) => {
+      const { running, deleting } = situationOf(state.desired, state.observed, state.now);
+      if (running === undefined || deleting || !state.desired.resolution.ok) return;
+
+      const closed = { ok: false, reason: "SecretNotFound", message: "create it" } as const;
+      const without = planOf({ ...state, desired: { ...state.desired, resolution: closed } });
+      expect(stepsOf(without, "stopAgent")).toEqual(stepsOf(planOf(state), "stopAgent"));
+      expect(stepsOf(without, "removeUnits")).toEqual([]);
     });
   });
 

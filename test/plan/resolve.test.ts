@@ -37,6 +37,7 @@ function resolve(refs: string[], templates: Record<string, BottleTemplateSpec>, 
   return resolveBottle(bottle({ agent: WORKER, templateRefs: refs.map((name) => ({ name })), ...spec }), {
     agent: (): Agent | undefined => undefined,
     template: (name) => (Object.hasOwn(templates, name) ? template(name, templates[name] ?? {}) : undefined),
+    secret: () => undefined,
   });
 }
 
@@ -138,6 +139,7 @@ describe("the merge", () => {
     const resolution = resolveBottle(bottle({ agentRef: { name: "worker" }, templateRefs: [{ name: "top" }] }), {
       agent: (name) => (name === "worker" ? agent : undefined),
       template: (name) => template(name, { image: name, env: [{ name: name.toUpperCase(), value: "" }] }),
+      secret: () => undefined,
     });
 
     expect(resolution).toMatchObject({

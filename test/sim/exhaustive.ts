@@ -1,6 +1,7 @@
 import { CALL_FAULTS, type Fault } from "../../backends/fake/index.ts";
 import type { Planner, Rig } from "./rig.ts";
-import { playScenario, type Scenario } from "./scenarios.ts";
+import type { Scenario } from "./scenario.ts";
+import { playScenario } from "./scenarios.ts";
 
 /** More store writes than any scenario makes. */
 const STORE_WRITES_MAX = 60;

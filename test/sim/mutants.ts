@@ -7,6 +7,8 @@ export interface Mutant {
   file: string;
   find: string;
   replace: string;
+  /** Of a bug that shows only under faults: the scenario to try first, because all of them take a minute. */
+  shownBy?: string;
 }
 
 export const MUTANTS: readonly Mutant[] = [
@@ -31,8 +33,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "an agent is started without a probe",
     file: "rules-launch.ts",
-    find: "  probe,\n  start,",
-    replace: "  start,",
+    find: "  probe,\n  configure,",
+    replace: "  configure,",
   },
   {
     name: "an agent whose guard died is left running",
@@ -86,14 +88,15 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a freeze leaves the guard up",
     file: "rules-rest.ts",
-    find: "unitIds: standing.map((unit) => unit.id)",
-    replace: 'unitIds: standing.flatMap((unit) => (unit.role === "guard" ? [] : [unit.id]))',
+    find: "removal(situation, standing)",
+    replace: 'removal(situation, standing.filter((unit) => unit.role !== "guard"))',
   },
   {
     name: "a backend that cannot be observed is taken for an empty one",
     file: "rules-end.ts",
     find: "if (why === undefined) return undefined;",
     replace: "if (why !== null) return undefined;",
+    shownBy: "a turn whose unit somebody removed goes on as another attempt",
   },
   {
     name: "an unrecorded exit code is taken for success",
@@ -130,5 +133,74 @@ export const MUTANTS: readonly Mutant[] = [
     file: "rules-end.ts",
     find: "  destroy,\n",
     replace: "",
+  },
+  {
+    name: "an agent is started before its guard was told its rules",
+    file: "rules-launch.ts",
+    find: "  configure,\n  start,",
+    replace: "  start,",
+  },
+  {
+    name: "rules that change do not reach a guard that has some",
+    file: "rules-guard.ts",
+    find: "recordedDigest(situation) === settings.digest",
+    replace: "recordedDigest(situation) !== undefined",
+  },
+  {
+    name: "rules that change do not reach the guard of a running agent",
+    file: "rules-end.ts",
+    find: "holdMs === undefined ? guardSteps(situation) : []",
+    replace: "holdMs !== undefined ? guardSteps(situation) : []",
+  },
+  {
+    name: "a guard stays open under a running agent when its secret vanishes",
+    file: "rules-end.ts",
+    find: "holdMs === undefined ? guardSteps(situation) : []",
+    replace: "holdMs === undefined && situation.desired.resolution.ok ? guardSteps(situation) : []",
+  },
+  {
+    name: "a guard without an agent stays open when its secret vanishes",
+    file: "rules-launch.ts",
+    find: "  closeGuard,\n  unresolved,",
+    replace: "  unresolved,",
+  },
+  {
+    name: "settings are on record before the guard has them",
+    file: "rules-guard.ts",
+    find: "return [...record, ",
+    replace:
+      'return [...record, { kind: "record", entries: [{ type: "GuardConfigured", timeMs: now, guardId, digest: settings.digest }] }, ',
+    shownBy: "what went through the guard is on record when the bottle is frozen",
+  },
+  {
+    name: "the agent's home does not get the authority of its guard",
+    file: "rules-guard.ts",
+    find: "const trust = lost || (recordedDigest(situation) ?? NO_SETTINGS) === NO_SETTINGS;",
+    replace: "const trust = lost;",
+  },
+  {
+    name: "a guard that lost its settings is not noticed",
+    file: "rules-guard.ts",
+    find: "return heard.digest !== recorded &&",
+    replace: "return heard.digest === null &&",
+  },
+  {
+    name: "that a guard lost its settings is not put on record",
+    file: "rules-guard.ts",
+    find: "const record: Step[] = lost ?",
+    replace: "const record: Step[] = lost === null ?",
+    shownBy: "a guard that began anew is told its rules again, and its agent's home gets the new authority",
+  },
+  {
+    name: "the audit is not read before the guard goes",
+    file: "rules-guard.ts",
+    find: "return hasNotes ?",
+    replace: "return !guard ?",
+  },
+  {
+    name: "holder and guard are made anew for a variable of the agent",
+    file: "blueprint.ts",
+    find: "specHash: hashOf(made), ...made, env",
+    replace: "specHash: hashOf({ made, env }), ...made, env",
   },
 ];

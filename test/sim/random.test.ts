@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { CALL_FAULTS, type Fault } from "../../backends/fake/index.ts";
 import { planBottle } from "../../controller/plan/plan-bottle.ts";
 import { conditionOf } from "../../controller/api/conditions.ts";
-import { Rig, simSpec, type Planner } from "./rig.ts";
+import { HOST, Rig, simSpec, type Planner } from "./rig.ts";
 
 /** One thing that happens to an installation. Most of them are passes of the loop, so that histories get somewhere. */
 type Act =
@@ -13,6 +13,9 @@ type Act =
   | { do: "exit"; code: number; oom: boolean }
   | { do: "kill"; role: "agent" | "guard" | "holder" }
   | { do: "restart engine" | "restart controller" | "delete" | "remove a unit" }
+  | { do: "allow"; host: string }
+  | { do: "secret"; value: string | undefined }
+  | { do: "guard begins anew" }
   | { do: "advance"; ms: number };
 
 // No stale looks: that a look shows everything done before it is part of the backend's contract, and the plan leans on it.
@@ -58,6 +61,15 @@ const act: fc.Arbitrary<Act> = fc.oneof(
     }),
   },
   {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant("allow" as const), host: fc.constantFrom(HOST, "other.example.com") }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant("secret" as const), value: fc.constantFrom("one", "two", undefined) }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("guard begins anew" as const) }) },
+  {
     weight: 2,
     arbitrary: fc.record({ do: fc.constant("advance" as const), ms: fc.constantFrom(1, 1000, 60_000, 3_700_000) }),
   },
@@ -91,6 +103,14 @@ async function perform(rig: Rig, next: Act): Promise<void> {
       if (unit !== undefined) rig.world.removeBehindOurBack(unit.id);
       return undefined;
     }
+    case "allow":
+      return rig.allow(next.host);
+    case "secret":
+      return next.value === undefined ? rig.removeSecret() : rig.putSecret(next.value);
+    case "guard begins anew":
+      // What a guard says of itself is believed only after a while, so that one is given here.
+      rig.world.restartGuard(uid);
+      return rig.world.advance(60_000);
     case "advance":
       return rig.world.advance(next.ms);
   }
@@ -111,6 +131,7 @@ async function playHistory(history: readonly Act[], plan: Planner): Promise<void
   await rig.create(simSpec({ turns: [{ id: "1", prompt: "work" }] }));
   for (const next of history) await perform(rig, next);
   rig.world.program = () => ({ code: 0 });
+  await rig.putSecret("last");
   const uid = (await rig.bottle())?.metadata.uid ?? "";
   if (rig.world.running(uid, "agent")) rig.world.exitAgent(uid, { code: 0 });
   await rig.settle();

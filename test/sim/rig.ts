@@ -2,6 +2,7 @@ import {
   createFakeBackend,
   ControllerCrash,
   World,
+  type FakeGuard,
   type ProgramResult,
   type ProgramRun,
 } from "../../backends/fake/index.ts";
@@ -19,9 +20,16 @@ import { createJournals } from "../../controller/loop/journals.ts";
 import { Reconciler, type ReconcilerOptions } from "../../controller/loop/reconcile.ts";
 import { openDatabase } from "../../controller/stores/sqlite/open-database.ts";
 
+import { simCollector } from "./collector.ts";
+
 export type Planner = ReconcilerOptions["plan"];
 
 export const KEY = { namespace: "default", name: "sim" };
+/** What the template of every simulated bottle allows, and the secret that it injects there. */
+export const HOST = "api.example.com";
+const TEMPLATE = { namespace: "default", name: "net" };
+const SECRET = { namespace: "default", name: "api" };
+const GUARD_KEY = new Uint8Array(32).fill(7);
 const SILENT: Log = { debug() {}, info() {}, warn() {}, error() {} };
 /** A real run of one bottle takes fewer than twenty passes; more means that the loop does not come to rest. */
 const PASSES_MAX = 200;
@@ -68,6 +76,7 @@ export class Rig {
     const store = this.#mortal(this.#database.store, ["update", "patchStatus", "delete"]);
     const journal = this.#mortal(this.#database.journal, ["append", "forget"]);
     const transcripts = this.#mortal(this.#database.transcripts, ["save"]);
+    const auditLog = this.#mortal(this.#database.auditLog, ["append"]);
     const cache = new Cache(store, SILENT);
     const reconciler = new Reconciler({
       store,
@@ -75,6 +84,8 @@ export class Rig {
       journals: createJournals(journal),
       transcripts,
       backends,
+      collector: simCollector(this.world, auditLog),
+      guardKey: GUARD_KEY,
       events: { record: async () => {} },
       log: SILENT,
       now: () => this.world.now(),
@@ -106,12 +117,49 @@ export class Rig {
   }
 
   async create(spec: BottleSpec, annotations?: Record<string, string>): Promise<void> {
+    await this.putSecret("one");
+    await this.allow(HOST);
     await this.store.create<"Bottle">({
       apiVersion: API_VERSION,
       kind: "Bottle",
       metadata: { ...KEY, annotations },
-      spec,
+      spec: { templateRefs: [{ name: TEMPLATE.name }], ...spec },
     });
+  }
+
+  /** Writes the template so that this host alone is allowed, with these variables for the agent. */
+  async allow(host: string, env: { name: string; value: string }[] = []): Promise<void> {
+    const inject = [
+      { header: "Authorization", secretRef: { name: SECRET.name, key: "token" }, placeholderEnv: "API_TOKEN" },
+    ];
+    const spec = { env, egress: { rules: [{ name: "api", host, action: "Allow" as const, inject }] } };
+    const draft = { apiVersion: API_VERSION, kind: "BottleTemplate" as const, metadata: TEMPLATE, spec };
+    const known = await this.store.get("BottleTemplate", TEMPLATE);
+    if (known === undefined) await this.store.create<"BottleTemplate">(draft);
+    else await this.store.update<"BottleTemplate">({ ...known, spec });
+  }
+
+  async putSecret(value: string): Promise<void> {
+    const data = { token: Buffer.from(value).toString("base64") };
+    const known = await this.store.get("Secret", SECRET);
+    if (known !== undefined) await this.store.update<"Secret">({ ...known, data });
+    else
+      await this.store.create<"Secret">({ apiVersion: "v1", kind: "Secret", metadata: SECRET, type: "Opaque", data });
+  }
+
+  async removeSecret(): Promise<void> {
+    if ((await this.store.get("Secret", SECRET)) !== undefined) await this.store.delete("Secret", SECRET);
+  }
+
+  /** What runs in the bottle's guard. */
+  async guard(): Promise<FakeGuard | undefined> {
+    return this.world.guardOf((await this.bottle())?.metadata.uid ?? "");
+  }
+
+  /** Hosts that the guards' kept audit names, in order. */
+  async auditedHosts(): Promise<string[]> {
+    const uid = (await this.bottle())?.metadata.uid ?? "";
+    return (await this.#database.auditLog.read(uid, { afterSeq: 0, limit: 1000 })).map(({ line }) => line.host);
   }
 
   async bottle(): Promise<Bottle | undefined> {
@@ -186,6 +234,7 @@ export class Rig {
     }
     const destroyed = bottle?.metadata.deletionTimestamp !== undefined && owned.length === 0;
     if (bottle !== undefined && !destroyed) checkJournal(entries, this.world);
+    if (bottle !== undefined && !destroyed) checkGuards(entries, this.world);
     const over =
       bottle === undefined ||
       bottle.metadata.deletionTimestamp !== undefined ||
@@ -227,6 +276,16 @@ function checkJournal(entries: readonly JournalEntry[], world: World): void {
   if (runs.length > 0 && !probed) throw new SafetyViolation("an agent started in a bottle that was never probed");
 }
 
+/** A guard is on record with settings only after it had them. */
+function checkGuards(entries: readonly JournalEntry[], world: World): void {
+  for (const entry of entries) {
+    if (entry.type !== "GuardConfigured" || entry.digest === "") continue;
+    const guard = world.containers.get(entry.guardId)?.guard;
+    if (guard === undefined || guard.digests.has(entry.digest)) continue;
+    throw new SafetyViolation(`guard ${entry.guardId} is on record with settings that it never had`);
+  }
+}
+
 /** The spec of most simulated bottles: any command, prompts that say what the scripted program does. */
 export function simSpec(change: Partial<BottleSpec> = {}): BottleSpec {
   return {
@@ -240,12 +299,14 @@ export function turnsOf(...prompts: string[]): BottleSpec["turns"] {
   return prompts.map((prompt, index) => ({ id: String(index + 1), prompt }));
 }
 
-/** `exit N`, `oom`, `sleep MS N`, `forever`, `missing`: the last argument is the prompt. */
+/** `exit N`, `ask HOST`, `oom`, `sleep MS N`, `forever`, `missing`: the last argument is the prompt. */
 export function simProgram(run: ProgramRun): ProgramResult {
   const [word, first, second] = (run.argv.at(-1) ?? "").split(" ");
   switch (word) {
     case "exit":
       return { code: Number(first), output: `turn ${run.turn}\n`, writes: { [`/workspace/turn-${run.turn}`]: "done" } };
+    case "ask":
+      return { code: 0, egress: [String(first)] };
     case "oom":
       return { code: 137, oom: true };
     case "sleep":

@@ -1,43 +1,8 @@
 import { expect } from "vitest";
-import { World } from "../../backends/fake/index.ts";
-import type { TurnOutcome } from "../../controller/api/bottle.ts";
-import { conditionOf } from "../../controller/api/conditions.ts";
 import { ANNOTATIONS } from "../../controller/api/meta.ts";
+import { GUARD_SCENARIOS } from "./guard-scenarios.ts";
 import { Rig, simProgram, simSpec, turnsOf, type Planner } from "./rig.ts";
-
-/** A story of one bottle, told by a person's acts, and how it must end whatever fails on the way. */
-export interface Scenario {
-  name: string;
-  play: (rig: Rig) => Promise<void>;
-  verify: (rig: Rig) => Promise<void>;
-}
-
-async function outcomes(rig: Rig): Promise<(TurnOutcome | undefined)[]> {
-  const bottle = await rig.bottle();
-  return (bottle?.status?.turns ?? []).map((turn) => turn.outcome);
-}
-
-async function reasonOf(rig: Rig): Promise<string | undefined> {
-  const bottle = await rig.bottle();
-  return conditionOf(bottle?.status?.conditions, "Ready")?.reason;
-}
-
-function unitsLeft(world: World): string[] {
-  return [...world.containers.values()].map((unit) => unit.role).sort();
-}
-
-async function expectFrozen(rig: Rig, ended: readonly TurnOutcome[]): Promise<void> {
-  expect(await outcomes(rig)).toEqual(ended);
-  expect(await reasonOf(rig)).toBe("Frozen");
-  expect(unitsLeft(rig.world)).toEqual([]);
-  expect([...rig.world.volumes.values()].map((volume) => volume.part).sort()).toEqual(["home", "workspace"]);
-}
-
-async function expectGone(rig: Rig): Promise<void> {
-  expect(await rig.bottle()).toBeUndefined();
-  expect(rig.world.containers.size).toBe(0);
-  expect(rig.world.volumes.size).toBe(0);
-}
+import { expectFrozen, expectGone, outcomes, reasonOf, unitsLeft, type Scenario } from "./scenario.ts";
 
 const oneTurn: Scenario = {
   name: "a turn is run and the bottle freezes",
@@ -252,6 +217,7 @@ export const SCENARIOS: readonly Scenario[] = [
   engineRestart,
   removedByHand,
   expiredDeclared,
+  ...GUARD_SCENARIOS,
 ];
 
 /** Plays a scenario in a fresh installation. `disturb` may plant faults before the story begins. */

@@ -39,6 +39,37 @@ describe("the SQLite store file", () => {
     expect(modes).toEqual([0o700, 0o600, 0o600, 0o600]);
   });
 
+  test("the guard key is 32 random bytes, another one for each file, and the same after closing", () => {
+    const file = temporaryFile();
+    const first = open(file);
+    first.close();
+    const again = open(file);
+    again.close();
+
+    expect(first.guardKey).toHaveLength(32);
+    expect(again.guardKey).toEqual(first.guardKey);
+    expect(opened().guardKey).not.toEqual(first.guardKey);
+  });
+
+  test("a file of the release before has its objects, and can keep an audit", async () => {
+    const file = temporaryFile();
+    const before = open(file);
+    await before.store.create<"Bottle">(bottle("a"));
+    before.close();
+    const db = new Database(file);
+    for (const table of ["audit", "audit_counters", "audit_cursors"]) db.exec(`DROP TABLE ${table}`);
+    db.exec("DELETE FROM settings WHERE name = 'guardKey'");
+    db.pragma("user_version = 1");
+    db.close();
+
+    const after = open(file);
+    onTestFinished(() => after.close());
+
+    expect((await after.store.list("Bottle")).items).toHaveLength(1);
+    expect(await after.auditLog.cursor("a", "g")).toBe("");
+    expect(after.guardKey).toHaveLength(32);
+  });
+
   test("a file whose mode was widened is narrowed again", () => {
     const file = temporaryFile();
     open(file).close();

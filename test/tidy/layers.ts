@@ -20,6 +20,7 @@ export const LAYERS: readonly Layer[] = [
   { path: "controller/serve", floor: 5 },
   { path: "controller/forge", floor: 5 },
   { path: "controller/provenance", floor: 5 },
+  { path: "backends/guard-launch.ts", floor: 4 },
   { path: "backends/docker", floor: 5 },
   { path: "backends/bubblewrap", floor: 5 },
   { path: "backends/kubernetes", floor: 5 },
@@ -43,6 +44,16 @@ export const BRIDGES: readonly { from: string; to: string; why: string }[] = [
   },
   { from: "backends/docker", to: "backends/guard/doors.ts", why: "whoever starts the guard must know its doors" },
   { from: "backends/bubblewrap", to: "backends/guard/doors.ts", why: "whoever starts the guard must know its doors" },
+  ...["docker", "bubblewrap"].map((name) => ({
+    from: `backends/${name}`,
+    to: "backends/guard/control-client.ts",
+    why: "a backend brings settings and questions to the guard over a channel of its own",
+  })),
+  {
+    from: "backends/bubblewrap",
+    to: "backends/guard/control-protocol.ts",
+    why: "whoever starts the guard must know its control socket",
+  },
 ];
 
 /** The one module of Node that pure code may use: hashing is a function of its input. */

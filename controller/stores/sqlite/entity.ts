@@ -1,6 +1,6 @@
 import { invalid, type FieldCause } from "../../api/errors.ts";
-import { KINDS } from "../../api/kinds.ts";
-import { DEFAULT_NAMESPACE, GROUP, keyText, type DraftMeta, type ObjectKey, type ObjectMeta } from "../../api/meta.ts";
+import { apiVersionOf, DECLARED_KINDS, KINDS } from "../../api/kinds.ts";
+import { DEFAULT_NAMESPACE, keyText, type DraftMeta, type ObjectKey, type ObjectMeta } from "../../api/meta.ts";
 import { dnsLabel } from "../../api/schema.ts";
 
 /** An object of any kind, as far as a store looks into it. */
@@ -104,7 +104,13 @@ export function ownersOf(entity: Entity): string[] {
 
 /** True if this store would hold an object of that kind: only then does its absence mean that it is gone. */
 export function isKeptHere(reference: { apiVersion: string; kind: string }): boolean {
-  return reference.apiVersion.startsWith(`${GROUP}/`) && KINDS.some((facts) => facts.kind === reference.kind);
+  const isDeclared = DECLARED_KINDS.some((each) => each.kind === reference.kind);
+  return isDeclared && groupOf(reference.apiVersion) === groupOf(apiVersionOf(reference.kind));
+}
+
+/** Empty for core kinds, whose apiVersion is only a version. */
+function groupOf(apiVersion: string): string {
+  return apiVersion.includes("/") ? apiVersion.slice(0, apiVersion.indexOf("/")) : "";
 }
 
 /** True for kinds with a status of their own. */

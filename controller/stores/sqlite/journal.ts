@@ -1,4 +1,5 @@
 import type { Journal, JournalEntry, StoredEntry } from "../../ports/journal.ts";
+import { prepareForgetAudit } from "./audit-log.ts";
 import type { Connection } from "./connection.ts";
 
 interface JournalRow {
@@ -6,7 +7,10 @@ interface JournalRow {
   body: string;
 }
 
-/** The Journal port: one row an entry, never changed. Sequence numbers are never used again, also after `forget`. */
+/**
+ * The Journal port: one row an entry, never changed. Sequence numbers are never used again, also after `forget`, which takes transcripts and
+ * audit along, so that nothing outlives a bottle because a process died between two calls.
+ */
 export function openJournal({ db, read, write }: Connection): Journal {
   const after = db.prepare<[string, number], JournalRow>(
     "SELECT seq, body FROM journal WHERE uid = ? AND seq > ? ORDER BY seq",
@@ -14,6 +18,7 @@ export function openJournal({ db, read, write }: Connection): Journal {
   const insert = db.prepare<[string, string]>("INSERT INTO journal (uid, body) VALUES (?, ?)");
   const forgetEntries = db.prepare<[string]>("DELETE FROM journal WHERE uid = ?");
   const forgetTranscripts = db.prepare<[string]>("DELETE FROM transcripts WHERE uid = ?");
+  const forgetAudit = prepareForgetAudit(db);
   return {
     read: (uid, afterSeq = 0) => read(() => after.all(uid, afterSeq).map(parseEntry)),
     append: async (uid, entries) => {
@@ -26,6 +31,7 @@ export function openJournal({ db, read, write }: Connection): Journal {
       write("Full", () => {
         forgetEntries.run(uid);
         forgetTranscripts.run(uid);
+        forgetAudit(uid);
       }),
   };
 }

@@ -58,6 +58,17 @@ const MIGRATIONS: readonly string[] = [
     UNIQUE (uid, turn, attempt)
   );
   `,
+  `
+  CREATE TABLE audit (uid TEXT NOT NULL, seq INTEGER NOT NULL, line TEXT NOT NULL, PRIMARY KEY (uid, seq)) WITHOUT ROWID;
+  CREATE TABLE audit_counters (uid TEXT PRIMARY KEY, seq INTEGER NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE audit_cursors (
+    id INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL,
+    guard TEXT NOT NULL,
+    cursor TEXT NOT NULL,
+    UNIQUE (uid, guard)
+  );
+  `,
 ];
 
 /** Refuses, without writing a byte, a file that another program or a newer release of this one made. */
@@ -93,11 +104,11 @@ export function migrate(db: Database): void {
   run.immediate();
 }
 
-/** The random name of this installation: made by whoever opens the file first, the same for everybody afterwards. */
-export function ensureInstallationId(db: Database, randomUid: () => string): string {
-  const find = db.prepare("SELECT value FROM settings WHERE name = 'installationId'").pluck();
-  const known = find.get();
+/** A setting that is made at random by whoever opens the file first, and is the same for everybody afterwards. */
+export function ensureSetting(db: Database, name: "installationId" | "guardKey", make: () => string): string {
+  const find = db.prepare<[string]>("SELECT value FROM settings WHERE name = ?").pluck();
+  const known = find.get(name);
   if (known !== undefined) return String(known);
-  db.prepare("INSERT INTO settings (name, value) VALUES ('installationId', ?) ON CONFLICT DO NOTHING").run(randomUid());
-  return String(find.get());
+  db.prepare("INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING").run(name, make());
+  return String(find.get(name));
 }

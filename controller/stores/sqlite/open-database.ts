@@ -1,15 +1,17 @@
-import { randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import Database from "better-sqlite3";
 import { StatusError } from "../../api/errors.ts";
+import type { AuditLog } from "../../ports/audit.ts";
 import type { Journal, Transcripts } from "../../ports/journal.ts";
 import type { Admission, Store } from "../../ports/store.ts";
+import { openAuditLog } from "./audit-log.ts";
 import { openChanges } from "./changes.ts";
 import { BUSY_TIMEOUT_MS, connect, describeFault } from "./connection.ts";
 import { prepareHistory } from "./history.ts";
 import { openJournal } from "./journal.ts";
-import { checkOrigin, ensureInstallationId, migrate } from "./migrate.ts";
+import { checkOrigin, ensureSetting, migrate } from "./migrate.ts";
 import { prepareRows } from "./rows.ts";
 import { openStore } from "./store.ts";
 import { openTranscripts } from "./transcripts.ts";
@@ -19,6 +21,7 @@ import { openWatch } from "./watch.ts";
 const HISTORY_MAX = 10_000;
 /** A checkpointed write-ahead log is cut back to this size, or one large transcript would leave it large for ever. */
 const WAL_BYTES_MAX = 32 * 1024 * 1024;
+const GUARD_KEY_BYTES = 32;
 
 export interface OpenOptions {
   /** A path, made with its directory where absent, or ":memory:". */
@@ -34,13 +37,16 @@ export interface OpenedDatabase {
   store: Store;
   journal: Journal;
   transcripts: Transcripts;
+  auditLog: AuditLog;
   /** Random, made once and kept in the file: the owner label of everything this installation makes on a backend. */
   installationId: string;
+  /** 32 random bytes, made once and kept in the file. What agents show their guards is derived from it. Never printed. */
+  guardKey: Uint8Array;
   /** Ends all watches. Later calls are refused as Unavailable. Closing twice is closing once. */
   close(): void;
 }
 
-/** Opens the file that holds desired state, journal and transcripts. Several processes may have it open at the same time. */
+/** Opens the file that holds desired state, journal, transcripts and audit. Several processes may have it open at the same time. */
 export function openDatabase(options: OpenOptions): OpenedDatabase {
   const historyMax = options.historyMax ?? HISTORY_MAX;
   if (!Number.isInteger(historyMax) || historyMax < 2) {
@@ -50,7 +56,7 @@ export function openDatabase(options: OpenOptions): OpenedDatabase {
     );
   }
   const randomUid = options.randomUid ?? randomUUID;
-  const { db, installationId } = openFile(options.file, randomUid);
+  const { db, installationId, guardKey } = openFile(options.file, randomUid);
   const connection = connect(db, options.file);
   const changes = openChanges(db);
   const history = prepareHistory(db, historyMax);
@@ -61,7 +67,9 @@ export function openDatabase(options: OpenOptions): OpenedDatabase {
     store: openStore({ connection, rows, history, changes, watch, admission, now, randomUid }),
     journal: openJournal(connection),
     transcripts: openTranscripts(connection),
+    auditLog: openAuditLog(connection),
     installationId,
+    guardKey,
     close: () => {
       changes.close();
       db.close();
@@ -69,7 +77,13 @@ export function openDatabase(options: OpenOptions): OpenedDatabase {
   };
 }
 
-function openFile(file: string, randomUid: () => string): { db: Database.Database; installationId: string } {
+interface OpenedFile {
+  db: Database.Database;
+  installationId: string;
+  guardKey: Uint8Array;
+}
+
+function openFile(file: string, randomUid: () => string): OpenedFile {
   const opened: Database.Database[] = [];
   try {
     if (file !== ":memory:") createPrivately(file);
@@ -85,7 +99,9 @@ function openFile(file: string, randomUid: () => string): { db: Database.Databas
     db.pragma("foreign_keys = ON");
     db.pragma(`journal_size_limit = ${WAL_BYTES_MAX}`);
     migrate(db);
-    return { db, installationId: ensureInstallationId(db, randomUid) };
+    const installationId = ensureSetting(db, "installationId", randomUid);
+    const guardKey = ensureSetting(db, "guardKey", () => randomBytes(GUARD_KEY_BYTES).toString("hex"));
+    return { db, installationId, guardKey: Uint8Array.from(Buffer.from(guardKey, "hex")) };
   } catch (error) {
     for (const db of opened) db.close();
     throw describeFault(error, file);
