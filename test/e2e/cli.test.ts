@@ -23,6 +23,8 @@ const VERBS: Readonly<Record<string, readonly string[]>> = {
   get: ["--all-namespaces", "--watch", "--output", "--no-headers"],
   describe: [],
   logs: ["--turn", "--follow"],
+  egress: ["--follow", "--output", "--denied", "--since", "--limit"],
+  policy: ["explain", "show"],
   turn: ["--prompt", "--prompt-file", "--id", "--wait", "--timeout"],
   attach: ["--timeout"],
   exec: ["--stdin", "--tty"],
