@@ -51,7 +51,7 @@ function hostArguments(): string[] {
 }
 
 /**
- * Addresses under which this host can be reached: the guard dials none of them, and the probe proves that none is in reach. Those of one
+ * Addresses under which this host can be reached: the guard dials none that no CIDR of a rule names, and the probe proves that none is in reach. Those of one
  * link (fe80::) are left out: they mean nothing without the name of an interface, and no request can carry that.
  */
 function hostAddresses(): string[] {

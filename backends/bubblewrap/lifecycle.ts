@@ -35,6 +35,8 @@ export async function prepare(context: Context, blueprint: Blueprint, signal: Si
   const fresh = GUARDING.every((role) => readUnit(bottle, role) === undefined);
   await ensureProgram(context, bottle, { fresh, signal });
   await ensurePart(context, bottle, "sockets", signal);
+  // Before anything runs: a holder probes when it starts, and one that waited for its guard until somebody mended the file would have failed.
+  if (readUnit(bottle, "guard")?.state !== "running") await copyUpstreamCa(context, bottle, signal);
   await all(GUARDING.map((role) => ensureRunning(context, bottle, { role, blueprint }, signal)));
 }
 
@@ -99,7 +101,6 @@ async function ensureRunning(
   const unit = readUnit(bottle, role);
   refuseOther(unit, blueprint);
   if (unit?.state !== "created") return;
-  if (role === "guard") await copyUpstreamCa(context, bottle, signal);
   await startUnit(context, bottle, unit, { command: guardCommand(context, bottle, role), signal });
 }
 

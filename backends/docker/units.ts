@@ -15,17 +15,19 @@ import { isKind, isNotModified } from "./errors.ts";
 import { ensureImage, namingImage } from "./image.ts";
 import { agentName, unitName } from "./names.ts";
 import { agentSpec, guardSpec, holderSpec } from "./specs.ts";
-import { putUpstreamCa } from "./upstream-ca.ts";
+import { putUpstreamCa, upstreamAuthorities } from "./upstream-ca.ts";
 
 /** Image, disk, holder and guard. Whatever does not need one another runs at the same time: the wait is the engine's start of one container. */
 export async function prepare(context: Context, blueprint: Blueprint, signal?: AbortSignal): Promise<void> {
+  // Read before anything runs: a holder probes when it starts, and one that waited for its guard until somebody mended the file would have failed.
+  const upstreamCa = await upstreamAuthorities(context);
   const [, around] = await all([
     ensureImage(context, blueprint.image, signal),
     guardSurroundings(context),
     ensureVolume(context, blueprint, "sockets", signal),
   ]);
   const disk = ensureDisk(context, blueprint, signal);
-  const trusted = () => putUpstreamCa(context, unitName(blueprint.uid, "guard"), signal);
+  const trusted = () => putUpstreamCa(context, unitName(blueprint.uid, "guard"), { pem: upstreamCa, signal });
   await all([
     disk,
     ensureRunning(context, blueprint, { role: "holder", spec: holderSpec(blueprint, around) }, signal),
