@@ -12,7 +12,7 @@ import type { RoleParts } from "./roles.ts";
 
 /** Egress as this process runs it: with its names, addresses and authorities. */
 export function createEgressDoor(parts: RoleParts): Server {
-  const ca = parts.upstreamCa === undefined ? [] : [readFileSync(parts.upstreamCa, "utf8")];
+  const ca = parts.upstreamCa === undefined ? [] : [readFileSync(parts.upstreamCa, "utf8"), ...readExtra(parts)];
   const resolver = createResolver(parts.dns.length === 0 ? {} : { dns: parts.dns });
   const dialer = createDialer({ resolver, hostAddresses: parts.hostAddresses.map(readAddress) });
   return createEgress({
@@ -24,6 +24,16 @@ export function createEgressDoor(parts: RoleParts): Server {
     now: parts.now,
     randomId: randomUUID,
   });
+}
+
+/** A file that cannot be read is passed over, as Node does with it, and says so. */
+function readExtra({ extraCa }: RoleParts): string[] {
+  if (extraCa === undefined || extraCa === "") return [];
+  try {
+    return [readFileSync(extraCa, "utf8")];
+  } catch {
+    return [];
+  }
 }
 
 /** Before there are settings there is no agent: only the probe asks, and what it is refused is not the bottle's doing. */

@@ -10,7 +10,7 @@ import { DOORS, type Door } from "./doors.ts";
 import { createRole, type RoleParts } from "./roles.ts";
 import { createSettingsHolder } from "./settings.ts";
 
-export interface GuardOptions extends Pick<RoleParts, "hostAddresses" | "dns" | "upstreamCa"> {
+export interface GuardOptions extends Pick<RoleParts, "hostAddresses" | "dns" | "upstreamCa" | "extraCa"> {
   /** Directory of the doors' sockets, and of the control channel's if that is a socket. */
   sockets: string;
   /** Directory of the audit, for this guard alone. */

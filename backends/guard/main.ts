@@ -35,7 +35,11 @@ function readArguments(): Command {
   const audit = values.audit ?? usage("cannot run guard: --audit DIR is missing");
   const roles = values.roles === undefined ? undefined : readRoles(values.roles);
   const upstreamCa = values["upstream-ca"];
-  return { program, options: { sockets, control, audit, roles, hostAddresses, dns: values.dns ?? [], upstreamCa } };
+  const extraCa = process.env["NODE_EXTRA_CA_CERTS"];
+  return {
+    program,
+    options: { sockets, control, audit, roles, hostAddresses, dns: values.dns ?? [], upstreamCa, extraCa },
+  };
 }
 
 function parse() {

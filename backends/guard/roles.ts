@@ -17,6 +17,8 @@ export interface RoleParts {
   dns: readonly string[];
   /** A PEM file of authorities that are trusted beside the public ones. */
   upstreamCa?: string | undefined;
+  /** What NODE_EXTRA_CA_CERTS names: Node reads it only where nothing else is said about authorities. */
+  extraCa?: string | undefined;
 }
 
 /** The server behind a door. It does not listen yet. What a role is made of is loaded by the guards that have it. */

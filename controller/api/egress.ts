@@ -16,20 +16,48 @@ export const METHODS = [
   "MKCOL",
 ] as const;
 
+/** Rules that every guard has. They stand where the name of a rule stands, so no rule of a template may have their names. */
+export const RESERVED_RULE_NAMES = [
+  "default-deny",
+  "method-refused",
+  "path-refused",
+  "websocket-refused",
+  "not-configured",
+  "closed",
+  "bad-request",
+  "unauthorized",
+  "authority-mismatch",
+  "address-refused",
+  "resolve-failed",
+  "upstream-failed",
+  "tls-refused",
+  "dlp",
+  "uninspectable",
+  "budget",
+  "overloaded",
+  "audit-unavailable",
+  "narrowed",
+] as const;
+export type ReservedRuleName = (typeof RESERVED_RULE_NAMES)[number];
+
+/** 0 to 255 without leading zeros, which some programs read as octal. */
+const OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+const IPV4 = `${OCTET}(\\.${OCTET}){3}`;
+const IPV6 = "[0-9a-f:.]*:[0-9a-f:.]*";
+const NAME = "(\\*\\.)?([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\\.)*[a-z]([-a-z0-9]{0,61}[a-z0-9])?";
+
 /** Labels of at most 63 characters; the last one is not a number, so that no IP address slips in unseen. Lower case: one host, one spelling. */
 const hostPattern = withWords(
   boundedString(253)
     .min(1)
-    .regex(
-      /^(\*\.)?([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)*[a-z]([-a-z0-9]{0,61}[a-z0-9])?$|^[0-9]{1,3}(\.[0-9]{1,3}){3}$|^[0-9a-f:.]*:[0-9a-f:.]*$/,
-    ),
+    .regex(new RegExp(`^(${NAME}|${IPV4}|${IPV6})$`)),
   { form: "a lower-case host name such as api.example.com, *.example.com for one more label, or an IP address" },
 );
 
 const cidr = withWords(
   boundedString(64)
     .min(1)
-    .regex(/^([0-9]{1,3}(\.[0-9]{1,3}){3}\/[0-9]{1,2}|[0-9a-f:.]*:[0-9a-f:.]*\/[0-9]{1,3})$/),
+    .regex(new RegExp(`^(${IPV4}/(3[0-2]|[12]?[0-9])|${IPV6}/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$`)),
   { form: "a network such as 10.0.0.0/8 or fd00::/8" },
 );
 
@@ -137,6 +165,12 @@ const egressRule = withRules(
       .describe("Credentials that the guard adds and the agent never sees."),
   }),
   {
+    rule: `!(self.name in [${RESERVED_RULE_NAMES.map((name) => `'${name}'`).join(", ")}])`,
+    message: "is a rule of the guard's own: choose another name",
+    reason: "FieldValueForbidden",
+    fieldPath: ".name",
+  },
+  {
     rule: "!has(self.protocol) || self.protocol != 'TCP' || has(self.ports)",
     message: "ports are required with protocol TCP",
     reason: "FieldValueRequired",
@@ -153,6 +187,12 @@ const egressRule = withRules(
     rule: "!has(self.inject) || ((!has(self.protocol) || self.protocol == 'HTTPS') && self.action != 'Deny')",
     message: "inject needs protocol HTTPS and an action that allows: a credential leaves through verified TLS only",
     reason: "FieldValueForbidden",
+    fieldPath: ".inject",
+  },
+  {
+    rule: "!has(self.inject) || self.inject.all(a, !self.inject.exists(b, a.header != b.header && a.header.lowerAscii() == b.header.lowerAscii()))",
+    message:
+      "names one header in two spellings: names of headers are the same in upper and lower case, so write it once",
     fieldPath: ".inject",
   },
 );
@@ -172,7 +212,10 @@ export const egress = z.strictObject({
     })
     .optional()
     .describe("The scan of what leaves."),
-  audit: z.enum(["Blocks", "Full"]).optional().describe("Blocks: only what was not allowed gets a line. Absent: Full."),
+  audit: z
+    .enum(["Blocks", "Full"])
+    .optional()
+    .describe("Blocks: only what was not allowed gets a line and is counted. Absent: Full."),
   budget: z
     .strictObject({
       uploadMiB: z

@@ -1,3 +1,5 @@
+import type { ReservedRuleName } from "../api/egress.ts";
+
 /**
  * What a guard refuses by without any rule of the policy: the names stand where the name of a rule stands, in refusals and in
  * the audit; the texts say what each means.
@@ -18,10 +20,11 @@ export const BUILT_IN_RULES = {
   "upstream-failed": "The connection to the host failed, or its certificate is not valid.",
   "tls-refused": "What came through the tunnel is not the TLS that its rule asks for.",
   dlp: "The request carries a secret, a placeholder or something that looks like a token.",
-  uninspectable: "The body of the request cannot be looked into.",
+  uninspectable: "The body of the request, or of an answer that may show a credential, cannot be looked into.",
   budget: "The bottle has sent as many bytes as its policy lets out.",
+  overloaded: "More requests of this bottle are in flight than its guard serves at one time.",
   "audit-unavailable": "The guard cannot write its audit, and without an audit nothing leaves.",
   narrowed: "The policy changed and no longer allows what was open.",
-} as const satisfies Readonly<Record<string, string>>;
+} as const satisfies Readonly<Record<ReservedRuleName, string>>;
 
-export type BuiltInRule = keyof typeof BUILT_IN_RULES;
+export type BuiltInRule = ReservedRuleName;

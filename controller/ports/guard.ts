@@ -72,7 +72,10 @@ export interface GuardConfig extends GuardSettings {
 export const AUDIT_VERDICTS = ["Allowed", "Denied", "ApprovalRequired", "Failed"] as const;
 export type AuditVerdict = (typeof AUDIT_VERDICTS)[number];
 
-/** What became of one request or tunnel. Written when it ends; of a refused one when it is refused. Never holds a query, a body, a secret. */
+/**
+ * What became of one request or tunnel. Written when it ends; of a refused one when it is refused. Never holds a query, a body, a secret: a host, method,
+ * path or reason in which the scan found something is `(redacted)`.
+ */
 export interface AuditLine {
   /** Version of this form. */
   v: 1;

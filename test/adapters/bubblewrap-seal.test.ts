@@ -29,6 +29,7 @@ unixSocket() { perl -e 'use Socket; socket(S,AF_UNIX,SOCK_STREAM,0); connect(S,p
 seen() { ls -A "$1" 2>/dev/null | tr '\\n' ' '; }
 echo "caps=$(status CapInh)$(status CapPrm)$(status CapEff)$(status CapBnd)$(status CapAmb)"
 echo "noNewPrivs=$(status NoNewPrivs) seccomp=$(status Seccomp)"
+echo "coreBlocks=$(ulimit -Hc)"
 echo "user=$(id -u):$(id -g):$(id -un)"
 echo "interfaces=$(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' \\n')"
 echo "root=$(seen /)"
@@ -56,6 +57,7 @@ echo "env=$(env | cut -d= -f1 | grep -v '^_$' | sort | tr '\\n' ' ')"
 const SEALED = {
   caps: "0".repeat(80),
   noNewPrivs: "1 seccomp=2",
+  coreBlocks: "0",
   user: "1000:1000:agent",
   interfaces: "lo",
   home: "agent ",
@@ -162,6 +164,15 @@ describeWith(["bubblewrap"], "the bubblewrap sandbox, seen from inside", () => {
     const ran = await bottles().ran(blueprint, { type: "missing" }, { argv });
 
     expect(ran.text).toBe("refused: Resource temporarily unavailable");
+  });
+
+  it("a guard and a holder leave no core file, which would hold secrets", async () => {
+    const blueprint = await bottles().prepared();
+    await proven(blueprint.uid);
+    for (const unit of ["holder", "guard"]) {
+      const limits = readFileSync(`/proc/${sandboxPid(stateDir, blueprint.uid, unit)}/limits`, "utf8");
+      expect(limits).toMatch(/^Max core file size +0 +0 /m);
+    }
   });
 
   it("a guard and a holder have neither the disk nor the agent's rights", async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { admit } from "../../controller/api/admit.ts";
 import { type Field, fieldOf } from "../../controller/api/fields.ts";
+import { RESERVED_RULE_NAMES } from "../../controller/api/egress.ts";
 import { isGuardEnv } from "../../controller/api/guard-env.ts";
 import { KINDS, type KindName } from "../../controller/api/kinds.ts";
 import { agent, bottle, causesOf, CUSTOM, template } from "./objects.ts";
@@ -191,6 +192,14 @@ const CASES: Case[] = [
     says: '(got "http_proxy")',
   },
   {
+    rule: `!(self.name in [${RESERVED_RULE_NAMES.map((name) => `'${name}'`).join(", ")}])`,
+    kind: "BottleTemplate",
+    good: egress({ name: "no-dlp" }),
+    bad: egress({ name: "dlp" }),
+    field: "spec.egress.rules[0].name",
+    says: "choose another name",
+  },
+  {
     rule: "!has(self.protocol) || self.protocol != 'TCP' || has(self.ports)",
     kind: "BottleTemplate",
     good: egress({ protocol: "TCP", ports: [22] }),
@@ -213,6 +222,14 @@ const CASES: Case[] = [
     bad: egress({ action: "Deny", inject: [AUTH] }),
     field: "spec.egress.rules[0].inject",
     says: "verified TLS only",
+  },
+  {
+    rule: "!has(self.inject) || self.inject.all(a, !self.inject.exists(b, a.header != b.header && a.header.lowerAscii() == b.header.lowerAscii()))",
+    kind: "BottleTemplate",
+    good: egress({ inject: [AUTH, { ...AUTH, header: "X-Authorization" }] }),
+    bad: egress({ inject: [AUTH, { ...AUTH, header: "AUTHORIZATION" }] }),
+    field: "spec.egress.rules[0].inject",
+    says: "write it once",
   },
 ];
 
@@ -245,6 +262,46 @@ describe("the rules of the schemas", () => {
     "an env name that ends like a credential is refused: %s",
     (name) => {
       expect(causesOf("BottleTemplate", template({ env: [{ name, value: "x" }] }))).toHaveLength(1);
+    },
+  );
+
+  it.each(RESERVED_RULE_NAMES)("a rule of a template cannot pass for one of the guard's own: %s", (name) => {
+    expect(causesOf("BottleTemplate", egress({ name }))).toHaveLength(1);
+  });
+
+  it("a header that is injected twice under one name is reported once", () => {
+    expect(causesOf("BottleTemplate", egress({ inject: [AUTH, AUTH] }))).toHaveLength(1);
+  });
+
+  it.each(["0.0.0.0", "255.255.255.255", "192.0.2.10", "fd00::1", "*.a.example", "x_y.example"])(
+    "a host of a rule may be %s",
+    (host) => {
+      expect(() => admit("BottleTemplate", egress({ host }), undefined)).not.toThrow();
+    },
+  );
+
+  it.each(["999.1.1.1", "256.0.0.1", "1.2.3", "010.0.0.1", "1.2.3.04", "1.2.3.4.5", "1.2.3.4 ", "A.example"])(
+    "a host of a rule cannot be %s",
+    (host) => {
+      expect(causesOf("BottleTemplate", egress({ host })).map(([field]) => field)).toEqual([
+        "spec.egress.rules[0].host",
+      ]);
+    },
+  );
+
+  it.each(["0.0.0.0/0", "10.0.0.0/8", "192.0.2.1/32", "::/0", "fd00::/8", "2001:db8::1/128"])(
+    "a network of a rule may be %s",
+    (network) => {
+      expect(() => admit("BottleTemplate", egress({ cidrs: [network] }), undefined)).not.toThrow();
+    },
+  );
+
+  it.each(["10.0.0.0/33", "10.0.0.0/99", "10.0.0.0/08", "999.0.0.0/8", "fd00::/129", "fd00::/999", "10.0.0.0"])(
+    "a network of a rule cannot be %s",
+    (network) => {
+      expect(causesOf("BottleTemplate", egress({ cidrs: [network] })).map(([field]) => field)).toEqual([
+        "spec.egress.rules[0].cidrs[0]",
+      ]);
     },
   );
 

@@ -36,6 +36,17 @@ describe("refusalBody", () => {
     }
   });
 
+  it("speaks of the rule of a template that says no, not of adding one, which could not win", () => {
+    expect(refusalBody({ ...REQUEST, rule: "uploads" }).howToAsk).toContain("change the egress rule");
+  });
+
+  it("says something else where the situation is another one than the rule alone tells", () => {
+    const request = { ...REQUEST, rule: "uninspectable" };
+
+    expect(refusalBody(request).howToAsk).toContain("send the body");
+    expect(refusalBody({ ...request, remedy: "AskForReadable" }).howToAsk).toContain("the host compressed its answer");
+  });
+
   it("leaves out the query, which may hold a secret", () => {
     expect(refusalBody({ ...REQUEST, path: "/v1?key=canary" }).path).toBe("/v1");
   });

@@ -1,8 +1,9 @@
 import { parseAddress } from "../../../controller/policy/address.ts";
-import { scanTexts } from "../../../controller/policy/dlp/index.ts";
+import { scanHost, scanTexts } from "../../../controller/policy/dlp/index.ts";
 import { authorityOf } from "../../../controller/policy/destination.ts";
 import { decideAddress, decideRequest, type CompiledRule, type Verdict } from "../../../controller/policy/matcher.ts";
 import { normalizePath } from "../../../controller/policy/path.ts";
+import type { GuardRule } from "../../../controller/ports/guard.ts";
 import type { ActiveSettings } from "../settings.ts";
 import { pathOf } from "./audit-entry.ts";
 import type { Incoming, RequestContext } from "./egress.ts";
@@ -61,7 +62,8 @@ export function decide(
   if (verdict.action !== "Allow" || matched === undefined) return refusedBy(question, verdict);
   const { rule } = matched;
   if (rule.methods !== undefined && hasMethodOverride(read.head.headers)) {
-    return no("method-refused", `rule "${rule.name}" allows methods, and a header of the request asks for another one`);
+    const reason = `rule "${rule.name}" allows methods, and a header of the request asks for another one`;
+    return { ok: false, refused: refused("method-refused", reason, { remedy: "LeaveHeaderOut" }) };
   }
   const checked = inspect(question, exchange, { matched, path: path.sent });
   if (!checked.ok) return checked;
@@ -128,15 +130,18 @@ function inspect(
   const { kept, stripped } = requestHeaders(head.headers, egress.injections.isStripped(rule, isBound));
   entry.bytesUp = headBytes(head.method, path, kept);
   const foreign = (finding: string): boolean => isPlaceholder(finding) && !injection.placeholders.has(finding);
+  const found = [...scanTexts(settings.dlp, [path, ...kept]), ...hostFindings(settings, rule, destination.host)];
+  entry.isClean = found.length === 0;
   const findings = [
-    ...scanTexts(settings.dlp, [path, ...kept]).filter(
-      (finding) => settings.source.dlp !== "Off" || isPlaceholder(finding),
-    ),
+    ...found.filter((finding) => settings.source.dlp !== "Off" || isPlaceholder(finding)),
     ...(stripped.length === 0 ? [] : scanTexts(settings.dlp, stripped).filter(foreign)),
   ];
   entry.dlp = [...new Set(findings)];
   const isRefused = (finding: string): boolean => settings.source.dlp === "Block" || isPlaceholder(finding);
-  if (findings.some(isRefused)) return no("dlp", dlpReason(entry.dlp));
+  const suspects = entry.dlp.filter(isRefused);
+  const isLetIn = suspects.length > 0 && injection.names.length === 0;
+  const bad = isLetIn ? suspects.filter(isOutsideAuthorization(settings, [path, ...kept])) : suspects;
+  if (bad.length > 0) return no("dlp", dlpReason(bad));
   if (injection.names.length > 0) {
     // What is scrubbed out of the answer must be readable there.
     dropHeader(kept, "accept-encoding");
@@ -146,7 +151,22 @@ function inspect(
   return { ok: true, admitted: { settings, matched, method: head.method, path, headers: kept, isRefused } };
 }
 
-function isPlaceholder(finding: string): boolean {
+/** The name of a host holds something of the agent's only where a rule leaves a label open. */
+export function hostFindings({ dlp }: ActiveSettings, rule: GuardRule, host: string): string[] {
+  return rule.host.startsWith("*.") ? scanHost(dlp, host) : [];
+}
+
+/**
+ * A JSON web token in `Authorization` is one that the agent was given by the host it goes to: registries of containers hand them to anybody. No other
+ * token shape is let through: an agent holds none.
+ */
+function isOutsideAuthorization({ dlp }: ActiveSettings, [path, ...headers]: string[]): (finding: string) => boolean {
+  const others = headers.filter((_, at) => at % 2 === 0 || headers[at - 1]?.toLowerCase() !== "authorization");
+  const outside = new Set(scanTexts(dlp, [path ?? "", ...others]));
+  return (finding) => finding !== "pattern:jwt" || outside.has(finding);
+}
+
+export function isPlaceholder(finding: string): boolean {
   return finding.startsWith("placeholder:");
 }
 

@@ -4,10 +4,13 @@ import * as zlib from "node:zlib";
 
 /** Decodes a body for the scan while the body itself goes on as it came. Both throw for a body that cannot be looked into, with the reason. */
 export interface Decoder {
-  /** All that the body decodes to so far and that was not given back yet. One call at a time. */
-  push(chunk: Uint8Array): Promise<Uint8Array[]>;
+  layers: number;
+  /**
+   * All that each layer decodes to so far and that was not given back yet, the outermost first; the last is the body itself. One call at a time.
+   */
+  push(chunk: Uint8Array): Promise<Uint8Array[][]>;
   /** Call once, after the last piece. */
-  end(): Promise<Uint8Array[]>;
+  end(): Promise<Uint8Array[][]>;
 }
 
 type Stage = Transform & { bytesWritten: number };
@@ -33,16 +36,19 @@ export function createDecoder(encoding: string): Decoder | undefined {
   const size = { encoded: 0, decoded: 0 };
   const layers = known.map((stage) => createLayer(stage, size));
   return {
+    layers: layers.length,
     async push(chunk) {
       size.encoded += chunk.length;
-      let pieces: Uint8Array[] = [chunk];
-      for (const layer of layers) pieces = await layer.decode(pieces);
-      return pieces;
+      const decoded: Uint8Array[][] = [];
+      for (const layer of layers) decoded.push(await layer.decode(decoded.at(-1) ?? [chunk]));
+      return decoded;
     },
     async end() {
-      let pieces: Uint8Array[] = [];
-      for (const layer of layers) pieces = [...(await layer.decode(pieces)), ...(await layer.finish())];
-      return pieces;
+      const decoded: Uint8Array[][] = [];
+      for (const layer of layers) {
+        decoded.push([...(await layer.decode(decoded.at(-1) ?? [])), ...(await layer.finish())]);
+      }
+      return decoded;
     },
   };
 }

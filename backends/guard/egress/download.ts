@@ -46,7 +46,7 @@ export function createDownload(
       }
       const encoding = headerValues(headers, "content-encoding").join(",").trim().toLowerCase();
       if (scrubber !== undefined && encoding !== "" && encoding !== "identity" && hasBody(request, status)) {
-        exchange.refuse(refused("uninspectable", UNREADABLE, { status: 502 }));
+        exchange.refuse(refused("uninspectable", UNREADABLE, { status: 502, remedy: "AskForReadable" }));
         return true;
       }
       sendHead(response, { status, statusText: clean([statusText]).join(), headers });

@@ -14,7 +14,9 @@ export function authenticate(egress: Egress, headers: IncomingHttpHeaders): Gate
   }
   if (carriesToken(headers["proxy-authorization"], settings.token)) return { ok: true, settings };
   const reason = "the proxy token is missing or wrong: use the proxy of HTTPS_PROXY with its user and password";
-  return { ok: false, refused: refused("unauthorized", reason) };
+  // Many clients send their first request without a password and the next one with it: being asked for it is no refusal.
+  const verdict = headers["proxy-authorization"] === undefined ? "Failed" : "Denied";
+  return { ok: false, refused: refused("unauthorized", reason, { verdict }) };
 }
 
 /** Whether anything may leave at this moment. Asked again for each request, because a tunnel outlives the answer. */

@@ -28,20 +28,21 @@ interface InspectionOptions {
 export function createInspection(options: InspectionOptions): Inspection {
   const { settings, encoding, found } = options;
   const blocks = settings.source.dlp === "Block";
-  const scan = createScan(settings.dlp, { mode: blocks ? "Block" : "Audit" });
   const heard = ({ findings, release }: ScanStep): Uint8Array[] => {
     if (findings.length > 0) found(findings);
     return release;
   };
-  const plain: Inspection = {
-    push: async (chunk) => heard(scan.push(chunk)).map(asBuffer),
-    end: async () => heard(scan.end()).map(asBuffer),
+  const createScanned = (): Scanned => {
+    const scan = createScan(settings.dlp, { mode: blocks ? "Block" : "Audit" });
+    return { push: (chunk) => heard(scan.push(chunk)), end: () => heard(scan.end()) };
   };
-  if (/^\s*(identity\s*)?$/i.test(encoding)) return plain;
+  const plain = createScanned();
+  if (/^\s*(identity\s*)?$/i.test(encoding)) {
+    return { push: async (chunk) => plain.push(chunk).map(asBuffer), end: async () => plain.end().map(asBuffer) };
+  }
   const decoder = createDecoder(encoding);
   const mayPass = !blocks || options.uninspected === "Allow";
-  if (decoder !== undefined)
-    return decoding(decoder, { push: (chunk) => heard(scan.push(chunk)), end: () => heard(scan.end()), mayPass });
+  if (decoder !== undefined) return decoding(decoder, { createScanned, mayPass });
   if (mayPass) return { push: async (chunk) => [chunk], end: async () => [] };
   const why = `its encoding is none that the guard knows`;
   return { push: () => Promise.reject(new Uninspectable(why)), end: () => Promise.reject(new Uninspectable(why)) };
@@ -50,48 +51,58 @@ export function createInspection(options: InspectionOptions): Inspection {
 interface Scanned {
   push(chunk: Uint8Array): Uint8Array[];
   end(): Uint8Array[];
-  mayPass: boolean;
 }
 
 /**
- * What is scanned is the decoded body, what goes on is the encoded one: a piece is let go when all that it decodes to has been released. A body
- * that does not decode cannot be looked into any further.
+ * What is scanned is the body as it came, which may carry plain bytes that no decoder gives back (names and comments of gzip, frames of zstd and
+ * brotli that are to be skipped), and what each layer decodes to. What goes on is the body as it came: a piece is let go when all that was read
+ * of it has been released. A body that does not decode cannot be looked into any further.
  */
-function decoding(decoder: Decoder, scan: Scanned): Inspection {
-  const waiting: { chunk: Buffer; decodedEnd: number }[] = [];
-  let decoded = 0;
-  let released = 0;
+function decoding(
+  decoder: Decoder,
+  { createScanned, mayPass }: { createScanned(): Scanned; mayPass: boolean },
+): Inspection {
+  const waiting: { chunk: Buffer; ends: number[] }[] = [];
+  const readings = Array.from({ length: decoder.layers + 1 }, () => ({ scan: createScanned(), read: 0, released: 0 }));
   let unread = false;
-  const look = (pieces: readonly Uint8Array[]): void => {
+  const look = (layer: number, pieces: readonly Uint8Array[]): void => {
+    const reading = readings[layer];
+    if (reading === undefined) return;
     for (const piece of pieces) {
-      decoded += piece.length;
-      released += bytesOf(scan.push(piece));
+      reading.read += piece.length;
+      reading.released += bytesOf(reading.scan.push(piece));
     }
   };
+  const isHeld = (end: number, layer: number): boolean => end > (readings[layer]?.released ?? 0);
   const free = (): Buffer[] => {
-    const kept = waiting.findIndex(({ decodedEnd }) => !unread && decodedEnd > released);
+    const kept = waiting.findIndex(({ ends }) => ends.some(isHeld));
     return waiting.splice(0, kept === -1 ? waiting.length : kept).map(({ chunk }) => chunk);
   };
-  const decode = async (pieces: () => Promise<Uint8Array[]>): Promise<Uint8Array[]> => {
-    if (unread) return [];
+  const decode = async (pieces: () => Promise<Uint8Array[][]>): Promise<void> => {
+    if (unread) return;
+    let decoded: Uint8Array[][] = [];
     try {
-      return await pieces();
+      decoded = await pieces();
     } catch (error) {
-      if (!scan.mayPass) throw new Uninspectable(error instanceof Error ? error.message : "it does not decode");
+      if (!mayPass) throw new Uninspectable(error instanceof Error ? error.message : "it does not decode");
       unread = true;
-      return [];
+      for (const reading of readings.slice(1)) reading.released = reading.read;
     }
+    for (const [at, layer] of decoded.entries()) look(at + 1, layer);
   };
   return {
     async push(chunk) {
-      look(await decode(() => decoder.push(chunk)));
-      waiting.push({ chunk, decodedEnd: decoded });
+      look(0, [chunk]);
+      await decode(() => decoder.push(chunk));
+      waiting.push({ chunk, ends: readings.map(({ read }) => read) });
       return free();
     },
     async end() {
-      look(await decode(() => decoder.end()));
-      released += bytesOf(scan.end());
-      released = decoded;
+      await decode(() => decoder.end());
+      for (const reading of readings) {
+        reading.scan.end();
+        reading.released = reading.read;
+      }
       return free();
     },
   };

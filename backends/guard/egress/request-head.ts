@@ -20,7 +20,10 @@ export function readRequestHead(
 ): { ok: true; head: RequestHead } | { ok: false; refused: Refused } {
   const { rawHeaders: headers } = request;
   const method = request.method ?? "";
-  if (method === "CONNECT" || method === "TRACE") return no("method-refused", `${method} leads around the guard`);
+  if (method === "CONNECT" || method === "TRACE") {
+    const reason = `${method} leads around the guard`;
+    return { ok: false, refused: refused("method-refused", reason, { remedy: "ChangeRequest" }) };
+  }
   const framing = whyUnclear(request, headers);
   if (framing !== undefined) return no("bad-request", framing);
   const hosts = [...headerValues(headers, "host"), ...headerValues(headers, ":authority")];

@@ -22,7 +22,7 @@ export function serveRequest(
   request.on("error", () => exchange.gone());
   response.on("error", () => exchange.gone());
   response.on("close", () => exchange.gone());
-  if (egress.load.requests > REQUESTS_MAX) return exchange.refuse(refused("bad-request", TOO_MANY, { status: 503 }));
+  if (egress.load.requests > REQUESTS_MAX) return exchange.refuse(refused("overloaded", TOO_MANY));
   if (request.headers.expect !== undefined && !/^100-continue$/i.test(request.headers.expect)) {
     return exchange.refuse(refused("bad-request", "the only expectation is 100-continue", { status: 417 }));
   }

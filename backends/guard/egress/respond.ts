@@ -1,8 +1,8 @@
 import { STATUS_CODES, type IncomingMessage } from "node:http";
 import type { Duplex, Writable } from "node:stream";
-import { refusalBody } from "../../../controller/policy/refusal.ts";
+import { refusalBody, type Remedy } from "../../../controller/policy/refusal.ts";
 import type { AuditVerdict } from "../../../controller/ports/guard.ts";
-import { refusalTarget, type AuditEntry } from "./audit-entry.ts";
+import type { AuditEntry } from "./audit-entry.ts";
 import { bodyLength } from "./body-reader.ts";
 import type { Incoming, Outgoing } from "./egress.ts";
 
@@ -13,6 +13,8 @@ export interface Refused {
   status: number;
   verdict: Exclude<AuditVerdict, "Allowed">;
   ticket?: string;
+  /** Where the rule alone does not tell what the agent can do. */
+  remedy?: Remedy;
 }
 
 /** Everything else is 403. */
@@ -22,6 +24,7 @@ const STATUS: Readonly<Record<string, number>> = {
   "authority-mismatch": 421,
   "not-configured": 503,
   "audit-unavailable": 503,
+  overloaded: 503,
   "resolve-failed": 502,
   "upstream-failed": 502,
 };
@@ -31,7 +34,11 @@ const DROPPED_BYTES_MAX = 16 * 1024 * 1024;
 const DROPPED_MS_MAX = 10_000;
 const ANSWER_MS_MAX = 5_000;
 
-export function refused(rule: string, reason: string, more: { status?: number; ticket?: string } = {}): Refused {
+export function refused(
+  rule: string,
+  reason: string,
+  more: Pick<Partial<Refused>, "status" | "ticket" | "remedy" | "verdict"> = {},
+): Refused {
   const verdict = more.ticket !== undefined ? "ApprovalRequired" : FAILURES.has(rule) ? "Failed" : "Denied";
   return { rule, reason, verdict, ...more, status: more.status ?? STATUS[rule] ?? 403 };
 }
@@ -58,10 +65,11 @@ function headersOf(no: Refused): Record<string, string> {
 }
 
 function refusalText(entry: AuditEntry, no: Refused): string {
-  const { host, port, method, path } = refusalTarget(entry);
-  const ticket = no.ticket === undefined ? {} : { ticket: no.ticket };
-  const destination = host === "" || port === null ? {} : { destination: { host, port } };
-  return JSON.stringify(refusalBody({ rule: no.rule, ...destination, method, path, reason: no.reason, ...ticket }));
+  const { host, method, path, reason } = entry.told(no.reason);
+  const { rule, ticket, remedy } = no;
+  const more = { ...(ticket === undefined ? {} : { ticket }), ...(remedy === undefined ? {} : { remedy }) };
+  const destination = host === "" || entry.port === null ? {} : { destination: { host, port: entry.port } };
+  return JSON.stringify(refusalBody({ rule, ...destination, method, path, reason, ...more }));
 }
 
 export function responseAnswer(request: Incoming, response: Outgoing): Answer {

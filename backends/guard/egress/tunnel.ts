@@ -1,9 +1,10 @@
 import type { Socket } from "node:net";
 import { authorityOf, type Destination } from "../../../controller/policy/destination.ts";
 import { decideConnect, type ConnectDecision, type Verdict } from "../../../controller/policy/matcher.ts";
+import type { GuardRule } from "../../../controller/ports/guard.ts";
 import type { ActiveSettings } from "../settings.ts";
 import type { AuditEntry, Outcome } from "./audit-entry.ts";
-import { BUDGET_SPENT, whyNotAddress } from "./decide.ts";
+import { BUDGET_SPENT, dlpReason, hostFindings, isPlaceholder, whyNotAddress } from "./decide.ts";
 import type { Egress } from "./egress.ts";
 import { refuse, refused, type Answer, type Refused } from "./respond.ts";
 import { splice } from "./splice.ts";
@@ -33,6 +34,8 @@ export async function openTunnel(tunnel: Tunnel, { protocol, verdict }: Unread):
   const { egress, destination, entry, answer, socket } = tunnel;
   const { matched } = verdict;
   if (verdict.action !== "Allow" || matched === undefined) return refuseTunnel(tunnel, protocol, verdict);
+  const no = inspectHost(tunnel, matched.rule);
+  if (no !== undefined) return refuse(entry, answer, no);
   let first: Buffer | undefined;
   if (protocol === "TLS") {
     socket.write(ESTABLISHED);
@@ -55,6 +58,17 @@ export async function openTunnel(tunnel: Tunnel, { protocol, verdict }: Unread):
   entry.address = upstream.remoteAddress;
   if (first === undefined) socket.write(ESTABLISHED);
   carry(tunnel, { protocol, verdict }, { upstream, first });
+}
+
+/** A name is told to a name server and to the host before any byte of the tunnel. */
+function inspectHost({ egress, destination, entry }: Tunnel, rule: GuardRule): Refused | undefined {
+  const settings = egress.settings.current();
+  if (settings === undefined) return undefined;
+  const { dlp } = settings.source;
+  const findings = hostFindings(settings, rule, destination.host).filter((one) => dlp !== "Off" || isPlaceholder(one));
+  entry.dlp = findings;
+  const bad = findings.filter((finding) => dlp === "Block" || isPlaceholder(finding));
+  return bad.length === 0 ? undefined : refused("dlp", dlpReason(bad));
 }
 
 function endTunnel({ socket, entry }: Tunnel, { verdict, rule, reason }: Refused): void {

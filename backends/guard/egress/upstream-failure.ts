@@ -15,7 +15,7 @@ export function failure(error: unknown): Refused {
   if (known !== undefined) return refused(known.rule, known.reason);
   const code = codeOf(error);
   if (CERTIFICATE_CODES.test(code))
-    return refused("upstream-failed", `the certificate of the host is not valid: ${code}`);
+    return refused("upstream-failed", `the certificate of the host is not valid: ${code}`, { remedy: "TellPerson" });
   return refused("upstream-failed", `the connection to the host failed: ${code}`);
 }
 

@@ -31,10 +31,12 @@ export function serveUpgrade(
   socket.on("error", () => socket.destroy());
   socket.on("close", () => (agent.switched ? undefined : exchange.gone()));
   if (given.head.length > 0) socket.unshift(given.head);
-  if (method === "CONNECT") return exchange.refuse(refused("method-refused", "CONNECT leads around the guard"));
+  if (method === "CONNECT")
+    return exchange.refuse(refused("method-refused", "CONNECT leads around the guard", { remedy: "ChangeRequest" }));
   const upgrade = request.headers.upgrade ?? "";
   if (upgrade.toLowerCase() !== "websocket") {
-    return exchange.refuse(refused("websocket-refused", "the only protocol that a request may change to is WebSocket"));
+    const reason = "the only protocol that a request may change to is WebSocket";
+    return exchange.refuse(refused("websocket-refused", reason, { remedy: "ChangeRequest" }));
   }
   const decision = decide({ context, exchange }, request, { target, webSocket: true });
   if (!decision.ok) return exchange.refuse(decision.refused);
@@ -80,7 +82,9 @@ function createHandshake(
     onHeaders(status) {
       if (status < 200) return true;
       const reason = `the host answered the WebSocket handshake with ${status}`;
-      exchange.refuse(refused("upstream-failed", reason, { status: status >= 400 ? status : 502 }));
+      exchange.refuse(
+        refused("upstream-failed", reason, { status: status >= 400 ? status : 502, remedy: "TellPerson" }),
+      );
       return true;
     },
     onData: () => true,

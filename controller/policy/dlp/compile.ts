@@ -7,6 +7,8 @@ export interface DlpRules {
   everything: SearchIndex;
   /** Secrets alone: what a response must not show. */
   secrets: SearchIndex;
+  /** Secrets and placeholders in lower case, as they stand in the name of a host. */
+  hosts: SearchIndex;
   /** Values too short to be looked for within a text; findings only where a whole value is equal to one. */
   short: ReadonlyMap<string, readonly string[]>;
 }
@@ -24,6 +26,7 @@ export function compileDlp(known: {
   return {
     everything: createSearchIndex([...secrets, ...placeholders], true),
     secrets: createSearchIndex(secrets, false),
+    hosts: createSearchIndex([...secrets, ...placeholders].flatMap(hostNeedle), false),
     short: new Map(
       [...shortValues("secret", known.secrets), ...shortValues("placeholder", known.placeholders)].map(
         ([value], _, all) => [value, all.filter(([other]) => other === value).map(([, id]) => id)],
@@ -36,6 +39,16 @@ function needlesOf(kind: string, values: Readonly<Record<string, string>>): Need
   return Object.entries(values).flatMap(([key, value]) =>
     formsOf(value).map((form) => ({ ...form, id: `${kind}:${key}` })),
   );
+}
+
+function hostNeedle({ id, bytes }: Needle): Needle[] {
+  const text = inHost(bytes.toString());
+  return text.length < FORM_LENGTH_MIN ? [] : [{ id, bytes: Buffer.from(text), wrapped: false }];
+}
+
+/** Labels hold no other characters, and a name that is cut into labels has dots anywhere. */
+export function inHost(value: string): string {
+  return value.toLowerCase().replaceAll(/[^a-z0-9_-]/g, "");
 }
 
 function shortValues(kind: string, values: Readonly<Record<string, string>>): [value: string, id: string][] {

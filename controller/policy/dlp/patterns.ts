@@ -1,3 +1,5 @@
+import { hasAwsSecret, hasDigit, hasKeyBytes, hasPuttyKeyBytes, isMixed, isNear, isUrlPassword } from "./confirm.ts";
+
 /**
  * The shape of one kind of token. Text is first searched for the literals, at least three characters each, and only where one stands
  * is the shape tried. No shape has a quantifier within a quantifier or one without an upper bound, so that no text makes a scan slow.
@@ -15,8 +17,6 @@ export interface TokenPattern {
 
 const WORD = /[A-Za-z0-9_-]/;
 const HEX_DIGITS: readonly string[] = [..."0123456789abcdef"];
-/** How far `confirm` looks beyond the end of a token. */
-const CONFIRM_LENGTH_MAX = 160;
 /** Longest token with all that is looked at around it; the scan of a stream holds back twice this. */
 export const PATTERN_LENGTH_MAX = 600;
 
@@ -39,11 +39,10 @@ export const TOKEN_PATTERNS: readonly TokenPattern[] = [
   },
   // Clouds
   {
-    // The id alone opens nothing; with the key beside it, it does.
     id: "aws-access-key",
     literals: ["AKIA", "ASIA"],
     shape: "A[KS]IA[A-Z0-9]{16}(?![A-Za-z0-9])",
-    confirm: (text, _start, end) => hasRun(text, end, (length) => length === 40),
+    confirm: hasAwsSecret,
   },
   {
     id: "aws-secret-access-key",
@@ -69,7 +68,7 @@ export const TOKEN_PATTERNS: readonly TokenPattern[] = [
   },
   { id: "digitalocean-token", literals: ["dop_v1_", "doo_v1_", "dor_v1_"], shape: "do[opr]_v1_[0-9a-f]{64}" },
   { id: "databricks-token", literals: ["dapi"], shape: "dapi[0-9a-f]{32}" },
-  { id: "vault-token", literals: ["hvs.", "hvb."], shape: "hv[sb]\\.[\\w-]{24}" },
+  { id: "vault-token", literals: ["hvs.", "hvb."], shape: "hv[sb]\\.[\\w-]{24}", confirm: isMixed },
   {
     id: "terraform-token",
     literals: [".atlasv1."],
@@ -84,6 +83,7 @@ export const TOKEN_PATTERNS: readonly TokenPattern[] = [
     id: "openai-key",
     literals: ["sk-"],
     shape: "sk-(?:(?:proj|svcacct|admin|or-v1)-[\\w-]{40}|[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20}|[A-Za-z0-9]{32})",
+    confirm: hasDigit,
   },
   { id: "hugging-face-token", literals: ["hf_"], shape: "hf_[A-Za-z0-9]{34}" },
   { id: "groq-key", literals: ["gsk_"], shape: "gsk_[A-Za-z0-9]{52}" },
@@ -96,7 +96,7 @@ export const TOKEN_PATTERNS: readonly TokenPattern[] = [
   { id: "docker-hub-token", literals: ["dckr_pat_", "dckr_oat_"], shape: "dckr_[po]at_[\\w-]{27}" },
   { id: "rubygems-key", literals: ["rubygems_"], shape: "rubygems_[0-9a-f]{48}" },
   // Services
-  { id: "slack-token", literals: ["xox"], shape: "xox[abeoprs][-.][0-9A-Za-z.-]{24}" },
+  { id: "slack-token", literals: ["xox"], shape: "xox[abeoprs][-.][0-9A-Za-z.-]{24}", confirm: hasDigit },
   { id: "slack-app-token", literals: ["xapp-"], shape: "xapp-[0-9]-[A-Z0-9]{8,12}-[0-9]{10,13}-[0-9a-f]{40}" },
   {
     id: "slack-webhook",
@@ -106,9 +106,11 @@ export const TOKEN_PATTERNS: readonly TokenPattern[] = [
   { id: "stripe-key", literals: ["sk_live_", "rk_live_"], shape: "[rs]k_live_[A-Za-z0-9]{24}" },
   { id: "sendgrid-key", literals: ["SG."], shape: "SG\\.[\\w-]{22}\\.[\\w-]{43}" },
   {
+    // As many other ids are written.
     id: "twilio-key",
     literals: HEX_DIGITS.map((digit) => `SK${digit}`),
     shape: "SK[0-9a-f]{32}(?![0-9A-Za-z])",
+    confirm: isNear("twilio"),
   },
   {
     id: "telegram-token",
@@ -122,7 +124,13 @@ export const TOKEN_PATTERNS: readonly TokenPattern[] = [
     shape: "shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",
   },
   { id: "square-token", literals: ["sq0atp-", "sq0csp-"], shape: "sq0(?:atp-[\\w-]{22}|csp-[\\w-]{43})" },
-  { id: "mailgun-key", literals: ["key-"], shape: "key-[0-9a-f]{32}(?![0-9A-Za-z])" },
+  {
+    // As entries of caches are called.
+    id: "mailgun-key",
+    literals: ["key-"],
+    shape: "key-[0-9a-f]{32}(?![0-9A-Za-z])",
+    confirm: isNear("mailgun"),
+  },
   { id: "atlassian-token", literals: ["ATATT3"], shape: "ATATT3[\\w=-]{60}" },
   { id: "linear-key", literals: ["lin_api_"], shape: "lin_api_[A-Za-z0-9]{40}" },
   { id: "grafana-token", literals: ["glsa_"], shape: "glsa_[A-Za-z0-9]{32}_[0-9A-Fa-f]{8}" },
@@ -135,53 +143,25 @@ export const TOKEN_PATTERNS: readonly TokenPattern[] = [
     lead: { characters: WORD, min: 12, max: 512, opening: "eyJ" },
   },
   {
-    // Programs that read keys name this line; a key has its bytes behind it.
+    // Looked for from its middle, which text that repeats the beginning without end does not have.
     id: "private-key",
-    literals: ["-----BEGIN "],
-    shape: "-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY[A-Z ]{0,8}-----",
-    confirm: (text, _start, end) => hasRun(text, end, (length) => length >= 40),
+    literals: ["PRIVATE KEY"],
+    shape: "PRIVATE KEY[A-Z ]{0,8}-----",
+    lead: { characters: /[A-Z0-9 -]/, min: 11, max: 43, opening: "-----BEGIN " },
+    confirm: hasKeyBytes,
   },
-  { id: "putty-private-key", literals: ["PuTTY-User-Key-File-"], shape: "PuTTY-User-Key-File-[23]: " },
+  {
+    id: "putty-private-key",
+    literals: ["PuTTY-User-Key-File-"],
+    shape: "PuTTY-User-Key-File-[23]: ",
+    confirm: hasPuttyKeyBytes,
+  },
   { id: "age-secret-key", literals: ["AGE-SECRET-KEY-1"], shape: "AGE-SECRET-KEY-1[A-Z0-9]{58}" },
   {
     id: "url-password",
     literals: ["://"],
     shape: "://[^\\s:/?#@\"'<>]{1,64}:[^\\s:/?#@\"'<>]{8,128}@[A-Za-z0-9\\[]",
     lead: { characters: /[a-z0-9+]/, min: 2, max: 20 },
-    confirm: isPassword,
+    confirm: isUrlPassword,
   },
 ];
-
-/** In every example, so they are nobody's. Templates such as `${PASSWORD}` and `{password}` are no passwords either. */
-const EXAMPLE_PASSWORD = /pass|pwd|secret|example|change|[${}<>*]|%s|xxx/i;
-
-function isPassword(text: string, start: number, end: number): boolean {
-  const userinfo = text.slice(text.indexOf("://", start) + 3, end - 2);
-  const password = userinfo.slice(userinfo.indexOf(":") + 1);
-  return /[0-9]/.test(password) && /[A-Za-z]/.test(password) && !EXAMPLE_PASSWORD.test(password);
-}
-
-/** Whether a run of base64 characters of a fitting length stands soon after `from`; an escape such as `\n` is no part of a run. */
-function hasRun(text: string, from: number, fits: (length: number) => boolean): boolean {
-  const limit = Math.min(text.length, from + CONFIRM_LENGTH_MAX);
-  let run = 0;
-  for (let at = from; at < limit; at += 1) {
-    const code = text.charCodeAt(at);
-    if (isBase64(code)) {
-      run += 1;
-      continue;
-    }
-    if (fits(run)) return true;
-    run = 0;
-    if (code === BACKSLASH) at += 1;
-  }
-  return fits(run);
-}
-
-const BACKSLASH = 0x5c;
-
-/** Letters, digits, `+` and `/`. By number, because it is asked for every character. */
-function isBase64(code: number): boolean {
-  const letter = code | 0x20;
-  return (letter >= 0x61 && letter <= 0x7a) || (code >= 0x2f && code <= 0x39) || code === 0x2b;
-}

@@ -1,4 +1,5 @@
-import type { DlpRules } from "./compile.ts";
+import { inHost, type DlpRules } from "./compile.ts";
+import { percentDecoded as percentDecodedBytes } from "./percent.ts";
 import { search, type Found, type SearchIndex } from "./search.ts";
 
 /** Readings of one text are bounded; what is longer is refused before it comes here. */
@@ -33,6 +34,16 @@ export function scanTexts(rules: DlpRules, texts: readonly string[]): string[] {
   return [...found].sort();
 }
 
+/**
+ * Ids of secrets and placeholders found in the name of a host, which is in lower case and may be cut into labels anywhere. Other encodings, such
+ * as base32, are not found: rules name the hosts to which an agent may connect, and a budget bounds what it can write into names.
+ */
+export function scanHost(rules: DlpRules, host: string): string[] {
+  const found = new Set<string>();
+  searchText(rules.hosts, inHost(host), (id) => void found.add(id));
+  return [...found].sort();
+}
+
 const SEPARATOR = "\n\n";
 
 function searchText(index: SearchIndex, text: string, found: Found): void {
@@ -58,23 +69,9 @@ function basicUserinfo(text: string): string[] {
   return credentials === undefined ? [] : [Buffer.from(credentials, "base64").toString()];
 }
 
-/** What cannot be decoded stays as it is: a lone percent sign hides nothing. */
 function percentDecoded(text: string): string {
-  if (!text.includes("%")) return text;
-  const bytes = Buffer.from(text);
-  const decoded = Buffer.alloc(bytes.length);
-  let length = 0;
-  for (let at = 0; at < bytes.length; at += 1) {
-    const digits = bytes[at] === PERCENT ? bytes.toString("latin1", at + 1, at + 3) : "";
-    const isEscape = /^[0-9A-Fa-f]{2}$/.test(digits);
-    decoded[length] = isEscape ? Number.parseInt(digits, 16) : (bytes[at] ?? 0);
-    length += 1;
-    if (isEscape) at += 2;
-  }
-  return decoded.toString("utf8", 0, length);
+  return text.includes("%") ? percentDecodedBytes(Buffer.from(text)).toString() : text;
 }
-
-const PERCENT = 0x25;
 
 /** The values of the parameters of a query as one text. */
 function joinedParameters(text: string): string[] {

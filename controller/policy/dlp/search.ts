@@ -1,5 +1,6 @@
-import { PATTERN_LENGTH_MAX, TOKEN_PATTERNS, type TokenPattern } from "./patterns.ts";
+import { createDummies, type Dummies } from "./dummies.ts";
 import { PIECE_BYTES_MAX, type Form } from "./forms.ts";
+import { PATTERN_LENGTH_MAX, TOKEN_PATTERNS, type TokenPattern } from "./patterns.ts";
 
 /** One form of a secret or placeholder, to be found as it stands. */
 export interface Needle extends Form {
@@ -18,6 +19,8 @@ interface PatternProbe {
   pattern: TokenPattern;
   literal: string;
   shape: RegExp;
+  /** By code: 1 if the character may stand in the lead. */
+  leads: Uint8Array;
 }
 
 /**
@@ -43,14 +46,15 @@ export type Found = (id: string, start: number, end: number) => void;
 /** Bytes before a token that say whether it begins there. */
 export const CONTEXT_BYTES = 8;
 const GROUP = 3;
+const NONE: readonly never[] = [];
+/** Around longer ones a text is looked at only when the shape fits. */
+const SHORT_LEAD_MAX = 64;
 const BEGINS = 1;
 const ENDS = 2;
 /** A line of wrapped base64 or hex is longer than this, so a needle is broken at most this often. */
 const LINE_LENGTH_MIN = 32;
 /** `\r\n` as JSON writes it. */
 const BREAK_BYTES_MAX = 4;
-/** Fewer different characters are no token. */
-const DISTINCT_MIN = 8;
 
 export function createSearchIndex(needles: readonly Needle[], withPatterns: boolean): SearchIndex {
   const pairs = new Uint8Array(1 << 16);
@@ -71,8 +75,9 @@ export function createSearchIndex(needles: readonly Needle[], withPatterns: bool
   }
   for (const pattern of withPatterns ? TOKEN_PATTERNS : []) {
     const shape = new RegExp(pattern.shape, "y");
+    const leads = Uint8Array.from({ length: 256 }, (_, code) => isLead(pattern, code));
     for (const literal of pattern.literals) {
-      add(Buffer.from(literal), 0, { kind: "pattern", pattern, literal, shape });
+      add(Buffer.from(literal), 0, { kind: "pattern", pattern, literal, shape, leads });
     }
   }
   const needleMax = needles.length === 0 ? 0 : PIECE_BYTES_MAX + breaksBytesMax(PIECE_BYTES_MAX);
@@ -83,6 +88,10 @@ export function createSearchIndex(needles: readonly Needle[], withPatterns: bool
     needlesByFirst: Array.from({ length: 256 }, (_, first) => needles.filter(({ bytes }) => bytes[0] === first)),
     lengthMax: Math.max(needleMax, withPatterns ? PATTERN_LENGTH_MAX : 0),
   };
+}
+
+function isLead({ lead }: TokenPattern, code: number): number {
+  return lead?.characters.test(String.fromCharCode(code)) === true ? 1 : 0;
 }
 
 /** Sixteen bits that depend on all three bytes (Fibonacci hashing). */
@@ -103,22 +112,22 @@ function breaksBytesMax(length: number): number {
 export function search(index: SearchIndex, text: Buffer, range: { from: number; to: number }, found: Found): void {
   const { pairs, groups, probes } = index;
   const to = Math.min(range.to, text.length - GROUP + 1);
-  const told = new Set<string>();
-  let characters: string | undefined;
+  const told = new Set<TokenPattern>();
+  let read: Read | undefined;
   const look = (at: number): void => {
     const group = ((text[at] ?? 0) << 16) | ((text[at + 1] ?? 0) << 8) | (text[at + 2] ?? 0);
     if (groups[hash(group)] === 0) return;
-    for (const probe of probes.get(group) ?? []) {
+    for (const probe of probes.get(group) ?? NONE) {
       if (probe.kind === "needle") {
         lookForNeedle(probe, text, at, found);
         continue;
       }
       // Told once is enough; a body full of one kind of token is no reason to look at each of them.
-      if (told.has(probe.pattern.id)) continue;
-      characters ??= text.toString("latin1");
-      const place = lookForPattern(probe, characters, at);
+      if (told.has(probe.pattern)) continue;
+      read ??= readingOf(text);
+      const place = lookForPattern(probe, read, at);
       if (place === undefined) continue;
-      told.add(probe.pattern.id);
+      told.add(probe.pattern);
       found(`pattern:${probe.pattern.id}`, place.start, place.end);
     }
   };
@@ -183,54 +192,66 @@ export function partialStart(index: SearchIndex, text: Buffer): number {
   return text.length;
 }
 
+/** A text as patterns look at it. */
+interface Read {
+  text: string;
+  dummies: Dummies;
+}
+
+function readingOf(bytes: Buffer): Read {
+  const text = bytes.toString("latin1");
+  return { text, dummies: createDummies(text) };
+}
+
+/** The cheapest questions first: nearly every place where a literal stands is ordinary text. */
 function lookForPattern(
-  { pattern, literal, shape }: PatternProbe,
-  text: string,
+  { pattern, literal, shape, leads }: PatternProbe,
+  { text, dummies }: Read,
   at: number,
 ): { start: number; end: number } | undefined {
-  // The cheapest question first: nearly every place where a literal stands is ordinary text.
   if (!text.startsWith(literal, at)) return undefined;
   if (pattern.lead === undefined && !beginsWord(text, at)) return undefined;
+  const isShort = pattern.lead === undefined || pattern.lead.max <= SHORT_LEAD_MAX;
+  if (isShort && dummies.isDullNext(Math.max(0, at - SHORT_LEAD_MAX), at + PATTERN_LENGTH_MAX)) return undefined;
   shape.lastIndex = at;
   if (!shape.test(text)) return undefined;
   const end = shape.lastIndex;
-  const start = tokenStart(pattern, text, at);
-  if (start === undefined || isDocumentation(text, start, end)) return undefined;
-  return pattern.confirm?.(text, start, end) === false ? undefined : { start, end };
-}
-
-/** Tokens in documentation are `xxxxxxxx`, or say that they are examples. */
-function isDocumentation(text: string, start: number, end: number): boolean {
-  const seen = [0, 0, 0, 0];
-  for (let at = start; at < end; at += 1) {
-    const code = text.charCodeAt(at) & 0x7f;
-    seen[code >> 5] = (seen[code >> 5] ?? 0) | (1 << (code & 31));
-  }
-  return seen.reduce((sum, bits) => sum + onesIn(bits), 0) < DISTINCT_MIN || text.slice(start, end).includes("EXAMPLE");
-}
-
-function onesIn(bits: number): number {
-  let count = 0;
-  for (let rest = bits; rest !== 0; rest &= rest - 1) count += 1;
-  return count;
+  const start = tokenStart(pattern, leads, { text, at });
+  if (start === undefined || dummies.isDull(start, end)) return undefined;
+  if (pattern.confirm?.(text, start, end) === false) return undefined;
+  return dummies.isDummy(start, end) ? undefined : { start, end };
 }
 
 /** Where the token begins whose literal stands at `at`: as early as its lead allows; `undefined` if the characters before do not fit. */
-function tokenStart({ lead }: TokenPattern, text: string, at: number): number | undefined {
+function tokenStart(
+  { lead }: TokenPattern,
+  leads: Uint8Array,
+  { text, at }: { text: string; at: number },
+): number | undefined {
   if (lead === undefined) return at;
+  const { opening = "" } = lead;
+  const firstMin = Math.max(0, at - lead.max);
   let first = at;
-  while (first > 0 && at - first < lead.max && lead.characters.test(text.charAt(first - 1))) first -= 1;
-  for (let start = first; start <= at - lead.min; start += 1) {
-    if (beginsWord(text, start) && text.startsWith(lead.opening ?? "", start)) return start;
+  while (first > firstMin && leads[text.charCodeAt(first - 1)] === 1) first -= 1;
+  const last = at - lead.min;
+  const run = text.slice(first, at);
+  for (let start = first; start <= last; start += 1) {
+    start = first + run.indexOf(opening, start - first);
+    if (start < first || start > last) return undefined;
+    if (beginsWord(text, start)) return start;
   }
   return undefined;
 }
 
+const BACKSLASH = 0x5c;
+const PERCENT = 0x25;
+const SMALL_U = 0x75;
+
 /** A letter that ends an escape of JSON or a percent-encoding is no part of the word that follows. */
 function beginsWord(text: string, at: number): boolean {
   if (at === 0 || !isWord(text.charCodeAt(at - 1))) return true;
-  if (text.charAt(at - 2) === "\\" || text.charAt(at - 3) === "%") return true;
-  return text.charAt(at - 6) === "\\" && text.charAt(at - 5) === "u";
+  if (text.charCodeAt(at - 2) === BACKSLASH || text.charCodeAt(at - 3) === PERCENT) return true;
+  return text.charCodeAt(at - 6) === BACKSLASH && text.charCodeAt(at - 5) === SMALL_U;
 }
 
 function isWord(code: number): boolean {

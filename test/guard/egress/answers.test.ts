@@ -166,7 +166,9 @@ describe("an answer", () => {
     configureInjection(rig, true);
 
     expect((await rig.request({ path: "/accept", headers: { "accept-encoding": "gzip, br" } })).text).toBe("identity");
-    expect(await rig.request({ path: "/zipped" })).toMatchObject({ status: 502, rule: "uninspectable" });
+    const answer = await rig.request({ path: "/zipped" });
+    expect(answer).toMatchObject({ status: 502, rule: "uninspectable" });
+    expect(JSON.parse(answer.text).howToAsk).toContain("the host compressed its answer");
   });
 
   it("may pause for as long as it likes", async () => {

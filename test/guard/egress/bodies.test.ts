@@ -6,6 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { startRig, type Rig } from "./rig.ts";
 
 const SECRET = "correct-horse-battery-staple-42";
+const HEX_ESCAPED = Buffer.from(SECRET).toString("hex").replace(/../g, "%$&");
 const MIB = 1024 * 1024;
 const FAST = { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } };
 
@@ -94,6 +95,31 @@ describe("a request body", () => {
     }
   });
 
+  it("with a secret beside what a decoder gives back is refused, also within another layer", async () => {
+    const inComment = gzipWith({ comment: SECRET }, random.subarray(0, 100));
+    const inName = gzipWith({ name: `${SECRET}.txt` }, random.subarray(0, 3 * MIB));
+    const bodies: [encoding: string, body: Buffer][] = [
+      ["gzip", inComment],
+      ["gzip", inName],
+      ["gzip, br", brotliCompressSync(inComment, FAST)],
+      ["gzip", gzipSync(Buffer.from(HEX_ESCAPED))],
+    ];
+    for (const [encoding, body] of bodies) {
+      const request = { method: "POST", path: "/upload", headers: { "content-encoding": encoding }, body: [body] };
+      expect(await rig.request(request), encoding).toMatchObject({ status: 403, rule: "dlp" });
+    }
+    expect(rig.upstream.seen.every((seen) => !seen.body().includes(SECRET))).toBe(true);
+  });
+
+  it("with a secret that is percent-encoded byte by byte is refused", async () => {
+    const headers = { "content-type": "application/x-www-form-urlencoded" };
+    for (const body of [`a=1&key=${HEX_ESCAPED}`, [Buffer.alloc(2 * MIB, "a=1&"), Buffer.from(HEX_ESCAPED)]]) {
+      const answer = await rig.request({ method: "POST", path: "/upload", headers, body });
+      expect(answer).toMatchObject({ status: 403, rule: "dlp" });
+    }
+    expect(rig.upstream.seen.every((seen) => !seen.body().includes("%63%6f"))).toBe(true);
+  });
+
   it("that cannot be looked into is refused unless its rule lets it pass", async () => {
     const request = { method: "POST", path: "/upload", body: "whatever" };
     const unknown = { ...request, headers: { "content-encoding": "snappy" } };
@@ -118,6 +144,23 @@ describe("a request body", () => {
     rig.configure({ secrets: { "s/k": SECRET }, policy: { dlp: "Off" } });
     expect((await rig.request(request)).status).toBe(200);
     expect(await rig.line()).toMatchObject({ verdict: "Allowed", dlp: [] });
+  });
+
+  it("is not waited for when a thousand requests are in flight", async () => {
+    const sessions = await Promise.all(Array.from({ length: 8 }, () => rig.session()));
+    const streams = sessions.flatMap((session) =>
+      Array.from({ length: 125 }, () =>
+        session.request({ ":method": "POST", ":path": "/upload" }).on("error", () => {}),
+      ),
+    );
+    const deadline = performance.now() + 20_000;
+    let answer = await rig.request();
+    while (answer.status !== 503 && performance.now() < deadline) answer = await rig.request();
+    for (const session of sessions) session.destroy();
+
+    expect(streams).toHaveLength(1_000);
+    expect(answer).toMatchObject({ status: 503, rule: "overloaded" });
+    expect(JSON.parse(answer.text).howToAsk).toContain("wait until one of the requests in flight has ended");
   });
 
   it("is cut off when the budget is spent", async () => {
@@ -164,6 +207,16 @@ describe("a request body", () => {
     secure.destroy();
   });
 });
+
+/** A member of gzip with fields that decoders skip (RFC 1952, 2.3). */
+function gzipWith({ name, comment }: { name?: string; comment?: string }, body: Buffer): Buffer {
+  const packed = gzipSync(body);
+  const [FNAME, FCOMMENT] = [8, 16];
+  const head = Buffer.from(packed.subarray(0, 10));
+  head[3] = (name === undefined ? 0 : FNAME) | (comment === undefined ? 0 : FCOMMENT);
+  const fields = [name, comment].flatMap((text) => (text === undefined ? [] : [Buffer.from(`${text}\0`)]));
+  return Buffer.concat([head, ...fields, packed.subarray(10)]);
+}
 
 function digest(body: Buffer): string {
   return createHash("sha256").update(body).digest("hex");

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { startRig, type Rig } from "./rig.ts";
+import { startRig, type Rig, type RigRequest } from "./rig.ts";
 
 const SECRET = "correct-horse-battery-staple-42";
 const OTHER_SECRET = "another-secret-of-another-host-7";
@@ -17,6 +17,7 @@ describe("a credential", () => {
   beforeEach(() => {
     rig.lines.length = 0;
     rig.upstream.seen.length = 0;
+    rig.dns.queries.length = 0;
     configure();
   });
 
@@ -134,6 +135,66 @@ describe("a credential", () => {
       expect(answer.text).not.toContain(SECRET);
       expect(careless.upstream.seen).toEqual([]);
       await careless[Symbol.asyncDispose]();
+    }
+  });
+
+  it("is not told in the audit or in a refusal, wherever the agent wrote it", async () => {
+    const rules = [rig.rule({ host: "*.allowed.test", name: "wild" }), rig.rule({ name: "free", host: "free.test" })];
+    rig.configure({ secrets: { "s/k": SECRET, "t/k": "MiXeD-Case-Secret-9" }, policy: { rules } });
+    const attempts = [
+      { host: "free.test", path: `/x/${SECRET}` },
+      { host: "free.test", path: `/${"a".repeat(1010)}/${SECRET}` },
+      { host: "free.test", path: `/x/%63orrect-horse-battery-staple-42` },
+      { host: "unknown.test", path: `/${SECRET}?a=1` },
+      { host: `${SECRET}.unknown.test` },
+      { host: `${SECRET}.allowed.test` },
+      { host: "mixed-case-secret-9.allowed.test" },
+      { host: "free.test", path: `/ghp_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8` },
+    ];
+    for (const attempt of attempts) {
+      const answer = await rig.request(attempt);
+      expect(answer.status, JSON.stringify(attempt)).toBe(403);
+      expect(answer.text).toContain("(redacted)");
+      expect(answer.text).not.toMatch(/horse|mixed-case|ghp_/);
+    }
+    const lines = await rig.lineCount(attempts.length);
+    expect(JSON.stringify(lines)).not.toMatch(/horse|mixed-case|ghp_/);
+    expect(lines[0]).toMatchObject({ host: "free.test", path: "(redacted)", rule: "dlp", dlp: ["secret:s/k"] });
+    expect(lines[5]).toMatchObject({ host: "(redacted)", rule: "dlp", dlp: ["secret:s/k"] });
+    expect(rig.dns.queries).toEqual([]);
+  });
+
+  it("in the name of a host is not asked of a name server, for a tunnel that is passed on unread either", async () => {
+    rig.configure({
+      secrets: { "s/k": SECRET },
+      policy: { rules: [rig.rule({ host: "*.allowed.test", protocol: "TCP" })] },
+    });
+
+    await expect(rig.tunnel(`${SECRET}.allowed.test:${rig.upstream.port}`)).rejects.toThrow("HTTP/1.1 403");
+
+    expect(rig.dns.queries).toEqual([]);
+    expect(await rig.line()).toMatchObject({ rule: "dlp", host: "(redacted)", dlp: ["secret:s/k"] });
+  });
+
+  it("that is a JSON web token goes in Authorization to a host without a credential of its own, and the audit says so", async () => {
+    const token = `eyJhbGciOiJSUzI1NiIsInR5cCI6.eyJpc3MiOiJhdXRoLnRlc3QiLCJh.c2lnbmF0dXJl`;
+    const sent = { authorization: `Bearer ${token}` };
+
+    expect((await rig.request({ host: "free.test", headers: sent })).status).toBe(200);
+
+    expect(rig.upstream.seen[0]?.headers).toMatchObject(sent);
+    expect(await rig.line()).toMatchObject({ verdict: "Allowed", path: "/", dlp: ["pattern:jwt"] });
+    const attempts: RigRequest[] = [
+      { headers: { "x-token": token } },
+      { headers: { ...sent, "x-token": token } },
+      { path: `/?t=${token}`, headers: sent },
+      { method: "POST", headers: sent, body: token },
+      { headers: { authorization: `Bearer ${OTHER_SECRET}` } },
+      { headers: { authorization: "Bearer ghp_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8" } },
+    ];
+    for (const attempt of attempts) {
+      const answer = await rig.request({ host: "free.test", ...attempt });
+      expect(answer, JSON.stringify(attempt)).toMatchObject({ status: 403, rule: "dlp" });
     }
   });
 

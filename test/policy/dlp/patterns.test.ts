@@ -5,8 +5,12 @@ import { PATTERN_LENGTH_MAX, TOKEN_PATTERNS } from "../../../controller/policy/d
 import { characters, TOKEN_SAMPLES } from "./samples.ts";
 
 const MIB = 1024 * 1024;
-/** A pattern that backtracks takes hours for this, a linear one milliseconds; the bound lies far from both. */
-const SCAN_MS_MAX = 10_000;
+/** Of processor time, for 1 MiB. A quiet machine takes some 20 ms for the worst; the bound leaves room for a machine with much else to do. */
+const SCAN_MS_MAX = 400;
+const TRIES = 3;
+const JWT_IO = ["eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", "eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIn0"].join(
+  ".",
+);
 const rules = compileDlp({ secrets: {}, placeholders: {} });
 
 describe("token patterns", () => {
@@ -50,6 +54,18 @@ describe("token patterns", () => {
     ["source code that looks for a key", 'if (pem.startsWith("-----BEGIN PRIVATE KEY-----")) return parse(pem);'],
     ["the URL of an example", "postgres://user:password@localhost:5432/db"],
     ["the URL of a template", "postgres://app:${DB_SECRET_1}@localhost:5432/db"],
+    ["the URL of an example with a made-up password", "redis://default:hunter2hunter2@cache:6379"],
+    ["the URL of this machine", `postgres://app:${characters("abcXYZ0189-", 16)}@localhost:5432/db`],
+    ["the URL of a name for examples", `https://app:${characters("abcXYZ0189-", 16)}@db.example.com/x`],
+    ["the webhook of the documentation", `https://hooks.slack.com/services/T00000000/B00000000/${"X".repeat(24)}`],
+    ["a token that counts", `sk-${"1234567890abcdef".repeat(3)}`],
+    ["a token that says what to put there", `ghp_your_token${characters("abcdefghijklmnop0123", 28)}`],
+    ["the token that every page about JWT shows", `${JWT_IO}.${characters("abcdefABCDEF0189-_", 43)}`],
+    ["an entry of a cache", `key-${characters("0123456789abcdef", 32)}`],
+    ["an id", `SK${characters("0123456789abcdef", 32)}`],
+    ["a long name behind a variable", "if (hvs.isSupportedByThisBrowserAtAll) return;"],
+    ["a program that reads keys of PuTTY", 'if (text.startsWith("PuTTY-User-Key-File-3: ")) return readPutty(text);'],
+    ["an id beside a commit", `AKIA${characters("ABCDEFGHIJ234", 16)} ${characters("0123456789abcdef", 40)}`],
     ["a commit", `commit ${characters("0123456789abcdef", 40)}`],
     ["the hash of a lockfile", `sha512-${characters("abcdefghijklmnopABCDEFGH0123456789+/", 86)}==`],
   ])("does not find %s", (_, text) => {
@@ -59,11 +75,8 @@ describe("token patterns", () => {
   it.each(TOKEN_PATTERNS)("reads 1 MiB of the worst input for $id in linear time", (pattern) => {
     for (const unit of worstUnits(pattern)) {
       const body = Buffer.from(unit.repeat(Math.ceil(MIB / unit.length)).slice(0, MIB));
-      const scan = createScan(rules, { mode: "Audit" });
-      const began = performance.now();
-      scan.push(body);
-      scan.end();
-      expect(performance.now() - began, unit.slice(0, 60)).toBeLessThan(SCAN_MS_MAX);
+      const tries = Array.from({ length: TRIES }, () => processorMs(body));
+      expect(Math.min(...tries), unit.slice(0, 60)).toBeLessThan(SCAN_MS_MAX);
     }
   });
 
@@ -85,14 +98,25 @@ describe("token patterns", () => {
   });
 });
 
+function processorMs(body: Buffer): number {
+  const scan = createScan(rules, { mode: "Audit" });
+  const before = process.cpuUsage();
+  scan.push(body);
+  scan.end();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000;
+}
+
 /** Literals without end, literals before nearly enough characters, and runs that a lead or a last look goes through in vain. */
 function worstUnits({ literals: [literal = ""], lead }: (typeof TOKEN_PATTERNS)[number]): string[] {
   return [
+    literal,
     ` ${literal}`,
     `\\n${literal}`,
     ` ${literal}${characters("abcdef0123456789", 19)}`,
     ` ${literal}${characters("abcdef0123456789", 200)}`,
     `-${characters("ABCDEFGH", 39)}${literal}`,
+    `-----BEGIN ${literal}-----`,
     ...(lead === undefined ? [] : [`${(lead.opening ?? "1").repeat(lead.max)}${literal}`]),
   ];
 }

@@ -15,6 +15,8 @@ const WAYS: readonly [name: string, write: (value: string) => string][] = [
   ["percent-encoded in lower case", (value) => encodeURIComponent(value).replace(/%../g, (x) => x.toLowerCase())],
   ["as a form field", (value) => new URLSearchParams({ x: value }).toString().slice(2)],
   ["in JSON", (value) => JSON.stringify({ key: value })],
+  ["percent-encoded byte by byte", (value) => HEX_OF(value).replace(/../g, "%$&")],
+  ["percent-encoded here and there", (value) => value.replace(/[\x20-\x7e]/g, everySecondEncoded)],
   ["as a key of JSON", (value) => JSON.stringify({ [value]: 1 })],
   ["in JSON within JSON", (value) => JSON.stringify(JSON.stringify({ key: value }))],
   ["in JSON of ASCII", (value) => JSON.stringify(value).replace(/[^ -~]/g, unicodeEscape)],
@@ -216,6 +218,10 @@ describe("a scan of a target or a header", () => {
 
 function isPlaceholder(id: string): boolean {
   return id.startsWith("placeholder:");
+}
+
+function everySecondEncoded(char: string, at: number): string {
+  return at % 2 === 0 || char === "%" ? `%${char.charCodeAt(0).toString(16)}` : char;
 }
 
 function unicodeEscape(char: string): string {
