@@ -13,7 +13,7 @@ const TIMEOUT_MS = 10 * 60_000;
  * A call that only looks changes nothing, so a death after it is the same as one before it; and of looks that begin in the same tick one
  * stands for all, because nothing is written between them. Everything else is tried before and after.
  */
-const LOOK = /^(engine|event|archive|network|image)\.|\.(list|inspect|logs)(:|#)/;
+const LOOK = /^(engine|event|archive|network|image)\.|\.(list|inspect|logs|attach|audit)(:|#)/;
 const BESIDE_ANOTHER = /^(volume\.list|network\.inspect|container\.inspect:guard|volume\.inspect)/;
 
 function worthTrying(point: string): boolean {

@@ -8,12 +8,13 @@ import { createInstallation, type Installation } from "./installation.ts";
 import { traces } from "./traces.ts";
 
 /**
- * Leaves a line for each time it is run, and shows all of them after what its guard says: an agent without a guard would hear nothing.
+ * Leaves a line for each time it is run, and shows all of them after what its guard says: an agent without a guard would hear nothing, and one
+ * whose guard was not told the rules would hear 503.
  * Nothing but the end of the prompt differs between the turns.
  */
 const SCRIPT = [
   `echo "turn $BOT_BOTTLE_TURN attempt $BOT_BOTTLE_ATTEMPT" >> runs`,
-  String.raw`printf 'GET / HTTP/1.0\r\n\r\n' | busybox nc 127.0.0.1 7001 | busybox head -n 1 | busybox tr -d '\r'`,
+  "busybox wget -O /dev/null http://denied.test/ 2>&1 | busybox grep -o 'HTTP/1.1 [0-9].*'",
   "cat runs",
 ].join("\n");
 const REFUSED = "HTTP/1.1 403 Forbidden";
