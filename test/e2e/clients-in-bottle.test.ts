@@ -156,7 +156,11 @@ for (const type of BACKENDS) {
         expect(refused.map(({ host, rule }) => [host, rule])).toEqual([["elsewhere.test", "default-deny"]]);
         const allowed = lines.filter(({ verdict }) => verdict === "Allowed").length;
         expect(allowed).toBe(world.upstream.seen.length);
-        expect(bottle.status?.egress).toMatchObject({ allowed, denied: refused.length });
+        // Counters follow the lines by some seconds.
+        await here.until("worker", "counted", ({ status }) => {
+          const { allowed: passed, denied } = status?.egress ?? {};
+          return passed === allowed && denied === refused.length;
+        });
 
         await rig().verb("delete", "bottle", "worker");
         await rig().serve().end();

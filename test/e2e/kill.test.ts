@@ -7,7 +7,8 @@ import { live } from "./life.ts";
 
 /** Lives at a time: a controller that starts up leaves the engine idle, and the other way round. */
 const LIVES_AT_ONCE = 3;
-const TIMEOUT_MS = 10 * 60_000;
+/** Some 130 lives of several seconds each; a busy machine took more than ten minutes. */
+const TIMEOUT_MS = 20 * 60_000;
 
 /**
  * A call that only looks changes nothing, so a death after it is the same as one before it; and of looks that begin in the same tick one
