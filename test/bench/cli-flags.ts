@@ -1,15 +1,21 @@
+import { writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { ContainerCreateOptions, HostConfig } from "dockerode";
 
 type Mount = NonNullable<HostConfig["Mounts"]>[number];
 
 /** The arguments of `docker create` or `docker run` that make the same container as this request to the engine. Throws on a field it does not know: a peer that leaves something out would be no peer. */
 export function cliFlags(spec: ContainerCreateOptions): string[] {
-  const { name, Image, User, WorkingDir, Entrypoint, Cmd, Env, Labels, StopSignal, Healthcheck, HostConfig, ...rest } =
+  const { name, Image, User, WorkingDir, Entrypoint, Cmd, Env, Labels, StopSignal, Healthcheck, HostConfig, ...more } =
     spec;
+  // `--interactive` is an input that stays open; the command line knows no other.
+  const { OpenStdin, StdinOnce: _once, AttachStdin: _attached, ...rest } = more;
   refuseUnknown(rest);
   const [program, ...args] = typeof Entrypoint === "string" ? [Entrypoint] : (Entrypoint ?? []);
   return [
     ...flag("--name", name),
+    ...(OpenStdin === true ? ["--interactive"] : []),
     ...flag("--user", User),
     ...flag("--workdir", WorkingDir),
     ...flag("--entrypoint", program),
@@ -30,7 +36,7 @@ function hostFlags(host: HostConfig): string[] {
   refuseUnknown(rest);
   return [
     ...(CapDrop ?? []).flatMap((capability: string) => ["--cap-drop", capability]),
-    ...(SecurityOpt ?? []).flatMap((option: string) => ["--security-opt", option]),
+    ...(SecurityOpt ?? []).flatMap((option: string) => ["--security-opt", securityOption(option)]),
     ...(ReadonlyRootfs === true ? ["--read-only"] : []),
     ...flag("--restart", RestartPolicy?.Name),
     ...(Ulimits ?? []).flatMap((limit) => ["--ulimit", `${limit.Name}=${limit.Soft}:${limit.Hard}`]),
@@ -46,6 +52,15 @@ function hostFlags(host: HostConfig): string[] {
     ...flag("--log-driver", LogConfig?.Type),
     ...Object.entries<string>(LogConfig?.Config ?? {}).flatMap(([key, value]) => ["--log-opt", `${key}=${value}`]),
   ];
+}
+
+/** The command line reads a profile of system calls from a file. */
+function securityOption(option: string): string {
+  const [name, profile] = option.split(/=(.*)/s);
+  if (name !== "seccomp" || profile?.startsWith("{") !== true) return option;
+  const file = join(tmpdir(), `bot-bottle-bench-seccomp-${process.pid}.json`);
+  writeFileSync(file, profile);
+  return `seccomp=${file}`;
 }
 
 function mountText({ Type, Source, Target, VolumeOptions }: Mount): string {
